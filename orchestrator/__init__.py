@@ -1,0 +1,1 @@
+"""Experiments: specification, plan, execution, run directory and tables."""

@@ -1,0 +1,220 @@
+"""Records: the rows that a trial produces, and their JSON form on disk.
+
+Everything here is plain data: no torch, no ray. Accuracies, precision, recall, F1 and AUROC are
+fractions in 0..1, losses are means per clip, times are seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Status(StrEnum):
+    """Where a trial of the plan stands."""
+
+    PENDING = "pending"
+    """Not finished yet, or never started."""
+    FINISHED = "finished"
+    """Ran to its last epoch; its record counts and is never computed again."""
+    FAILED = "failed"
+    """Ended with an error; runs again when the sweep is continued."""
+    PRUNED = "pruned"
+    """Stopped early by comparison with others."""
+
+
+@dataclass(frozen=True, slots=True)
+class EpochRow:
+    """One epoch of one trial.
+
+    Attributes:
+        epoch: counted from 0.
+        lr: learning rate of the epoch's first step.
+        train_loss: mean per clip over the epoch, in training mode, while the weights change.
+        train_accuracy: likewise a running value.
+        val_loss: over the whole validation split after the epoch.
+        val_accuracy: likewise.
+        test_loss: None unless `train.test_every_epoch`.
+        test_accuracy: likewise.
+    """
+
+    epoch: int
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    test_loss: float | None = None
+    test_accuracy: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Metrics over all clips of one split; macro averages unless named weighted.
+
+    `auroc` is the macro one-versus-rest area, None where a class is absent from the split.
+    """
+
+    accuracy: float
+    loss: float
+    precision: float
+    recall: float
+    f1: float
+    auroc: float | None
+    precision_weighted: float
+    recall_weighted: float
+    f1_weighted: float
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """A model's answers on one split.
+
+    Attributes:
+        clips: row indices into the feature array, `n` of them.
+        labels: true class indices, `n`.
+        predicted: predicted class indices, `n`.
+        probabilities: `[n][k]`, each row sums to 1.
+    """
+
+    clips: tuple[int, ...]
+    labels: tuple[int, ...]
+    predicted: tuple[int, ...]
+    probabilities: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """Scores and predictions of one split at the epoch that `train.select` names."""
+
+    scores: Scores
+    predictions: Predictions
+
+
+@dataclass(frozen=True, slots=True)
+class ParameterCount:
+    """Numbers of a model's parameters."""
+
+    total: int
+    trainable: int
+
+    @property
+    def non_trainable(self) -> int:
+        """Frozen parameters."""
+        return self.total - self.trainable
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """When, where and how long; the only part of a record that differs between equal runs.
+
+    Attributes:
+        started: UTC, ISO 8601.
+        wall_seconds: from the trial's start to its record, in the worker.
+        train_seconds: building the model, training and evaluating it.
+        attempts: how often the trial was started, this time included.
+        host: name of the machine.
+        device: `cpu` or the name of the GPU.
+    """
+
+    started: str
+    wall_seconds: float
+    train_seconds: float
+    attempts: int
+    host: str
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """A finished trial.
+
+    Attributes:
+        trial: its identity.
+        epoch: the epoch whose metrics and predictions count.
+        epochs: every epoch in order.
+        val: the validation split at `epoch`.
+        test: the test split at `epoch`; None without a test fold.
+        parameters: of the model.
+        timing: when and where.
+    """
+
+    trial: str
+    epoch: int
+    epochs: tuple[EpochRow, ...]
+    val: SplitResult
+    test: SplitResult | None
+    parameters: ParameterCount
+    timing: Timing
+
+    def to_json(self) -> dict[str, Any]:
+        """The record as JSON values; `from_json` reads it back equal."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrialRecord:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: a field is missing, unknown or of the wrong form.
+        """
+        return cls(
+            trial=data["trial"],
+            epoch=data["epoch"],
+            epochs=tuple(EpochRow(**row) for row in data["epochs"]),
+            val=_split_result(data["val"]),
+            test=None if data["test"] is None else _split_result(data["test"]),
+            parameters=ParameterCount(**data["parameters"]),
+            timing=Timing(**data["timing"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFailure:
+    """A trial that ended with an error.
+
+    Attributes:
+        trial: its identity.
+        error: exception type and first line, without paths, process ids or addresses.
+        traceback: the whole story, for a file beside the record.
+        timing: when and where.
+    """
+
+    trial: str
+    error: str
+    traceback: str
+    timing: Timing
+
+    def to_json(self) -> dict[str, Any]:
+        """The failure as JSON values, the traceback left out."""
+        data = asdict(self)
+        del data["traceback"]
+        return data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any], traceback: str = "") -> TrialFailure:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: a field is missing, unknown or of the wrong form.
+        """
+        return cls(
+            trial=data["trial"],
+            error=data["error"],
+            traceback=traceback,
+            timing=Timing(**data["timing"]),
+        )
+
+
+def _split_result(data: dict[str, Any]) -> SplitResult:
+    predictions = data["predictions"]
+    return SplitResult(
+        scores=Scores(**data["scores"]),
+        predictions=Predictions(
+            clips=tuple(predictions["clips"]),
+            labels=tuple(predictions["labels"]),
+            predicted=tuple(predictions["predicted"]),
+            probabilities=tuple(tuple(row) for row in predictions["probabilities"]),
+        ),
+    )

@@ -1,0 +1,239 @@
+"""Configuration, Trial and Plan: what is to be run, in order, and its JSON form on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from features.spec import FeatureSpec
+from models.spec import ModelSpec
+from orchestrator.hyperparameters import TrainSpec
+
+IDENTITY_VERSION = 1
+"""Part of every configuration's hash; raised when the same fields come to mean something else."""
+
+Value = str | int | float | bool | list[Any] | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One point of the search space: everything that can vary, apart from fold and seed.
+
+    Attributes:
+        features: resolved feature parameters.
+        model: resolved model parameters.
+        train: resolved training parameters.
+        source: hash of a user's model file; empty for the models that come with foldgrid.
+    """
+
+    features: FeatureSpec
+    model: ModelSpec
+    train: TrainSpec
+    source: str = ""
+
+    @cached_property
+    def id(self) -> str:
+        """`<model>-<8 hex>`, the hash over every resolved parameter."""
+        text = canonical([IDENTITY_VERSION, self.to_json()])
+        return f"{file_name(self.model.name)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @cached_property
+    def parameters(self) -> dict[str, Value]:
+        """Resolved values by dotted path, in schema order; a null counts as absent.
+
+        A parameter that is a mapping contributes its leaves, one that is a list itself.
+        """
+        return dict(_leaves(self.to_json()))
+
+    def to_json(self) -> dict[str, Any]:
+        """The configuration as JSON values; `from_json` reads it back equal."""
+        data = {
+            "features": self.features.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json"),
+            "train": self.train.model_dump(mode="json"),
+        }
+        return data | {"source": self.source} if self.source else data
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Configuration:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError, KeyError: not a configuration of this version.
+        """
+        return cls(
+            features=_FEATURES.validate_python(data["features"]),
+            model=_MODEL.validate_python(data["model"]),
+            train=TrainSpec.model_validate(data["train"]),
+            source=data.get("source", ""),
+        )
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One configuration on one fold with one seed.
+
+    Attributes:
+        configuration: the point of the search space.
+        test_fold: the fold that no choice sees; None without one.
+        fold: the validation fold.
+        seed: of this repeat.
+    """
+
+    configuration: Configuration
+    test_fold: int | None
+    fold: int
+    seed: int
+
+    @cached_property
+    def id(self) -> str:
+        """`<configuration>-t<test fold>-f<fold>-s<seed>`, `t0` without a test fold."""
+        return f"{self.configuration.id}-t{self.test_fold or 0}-f{self.fold}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class ClipRow:
+    """What the tables need to know of a clip; the position in the plan is its feature row.
+
+    Attributes:
+        path: relative to the data root.
+        label: class index.
+        problem: why the clip was left out (`data.on_bad_clip: skip`); empty for a good one.
+    """
+
+    path: str
+    label: int
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The ordered list of trials, and what their tables need beside the records.
+
+    Attributes:
+        name: of the sweep.
+        metric: what configurations are ranked by, e.g. `val_accuracy`.
+        mode: `max` or `min`.
+        classes: names in label order.
+        clips: every clip in feature-row order.
+        trials: ordered by test fold, validation fold, configuration, seed.
+        merged: how many equal configurations were merged.
+        leakage_allowed: `data.allow_leakage`; every table then says so.
+    """
+
+    name: str
+    metric: str
+    mode: str
+    classes: tuple[str, ...]
+    clips: tuple[ClipRow, ...]
+    trials: tuple[Trial, ...]
+    merged: int = 0
+    leakage_allowed: bool = False
+
+    @cached_property
+    def configurations(self) -> tuple[Configuration, ...]:
+        """The distinct configurations in plan order."""
+        return tuple({t.configuration.id: t.configuration for t in self.trials}.values())
+
+    @cached_property
+    def varying(self) -> tuple[str, ...]:
+        """Dotted paths that take more than one value over the plan, absence being a value."""
+        return varying_paths(self.configurations)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as JSON values; `from_json` reads it back equal."""
+        index = {c.id: i for i, c in enumerate(self.configurations)}
+        return {
+            "name": self.name,
+            "metric": self.metric,
+            "mode": self.mode,
+            "merged": self.merged,
+            "leakage_allowed": self.leakage_allowed,
+            "classes": list(self.classes),
+            "clips": [[c.path, c.label, c.problem] for c in self.clips],
+            "configurations": [c.to_json() for c in self.configurations],
+            "trials": [
+                [index[t.configuration.id], t.test_fold, t.fold, t.seed] for t in self.trials
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Plan:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError, KeyError, TypeError, ValueError: not a plan of this version.
+        """
+        configurations = [Configuration.from_json(c) for c in data["configurations"]]
+        return cls(
+            name=data["name"],
+            metric=data["metric"],
+            mode=data["mode"],
+            classes=tuple(data["classes"]),
+            clips=tuple(ClipRow(*row) for row in data["clips"]),
+            trials=tuple(
+                Trial(configurations[i], test, fold, seed) for i, test, fold, seed in data["trials"]
+            ),
+            merged=data["merged"],
+            leakage_allowed=data["leakage_allowed"],
+        )
+
+
+def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
+    """Dotted paths whose value differs between configurations, absence being a value.
+
+    Ordered as in the schema: features, model, train, and within each as its fields are.
+    """
+    seen: dict[str, set[str]] = {}
+    for configuration in configurations:
+        for path, value in configuration.parameters.items():
+            seen.setdefault(path, set()).add(canonical(value))
+    counts = dict.fromkeys(seen, 0)
+    for configuration in configurations:
+        for path in configuration.parameters:
+            counts[path] += 1
+    varying = [
+        p for p, values in seen.items() if len(values) > 1 or counts[p] < len(configurations)
+    ]
+    sections = ("features", "model", "train", "source")
+    return tuple(sorted(varying, key=lambda path: sections.index(path.split(".")[0])))
+
+
+def canonical(value: object) -> str:
+    """JSON text in which equal values are equal text: keys sorted, 1.0 written as 1."""
+    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def file_name(text: str) -> str:
+    """The text with everything but letters, digits and `._-` replaced by `-`."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", text)
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _leaves(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Value]]:
+    leaves: list[tuple[str, Value]] = []
+    for key, value in data.items():
+        if isinstance(value, dict):
+            leaves.extend(_leaves(value, f"{prefix}{key}."))
+        elif value is not None:
+            leaves.append((f"{prefix}{key}", value))
+    return leaves
+
+
+_FEATURES: TypeAdapter[FeatureSpec] = TypeAdapter(FeatureSpec)
+_MODEL: TypeAdapter[ModelSpec] = TypeAdapter(ModelSpec)
