@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
@@ -68,19 +68,37 @@ class TrainSpec(_Spec):
         epochs: passes over the training split.
         batch_size: clips a step; a last batch of one clip joins the one before.
         optimizer: the update rule.
+        schedule: of the learning rate; none yet, it is constant.
         select: the epoch whose metrics and predictions count: the last one, or the one of the
             highest validation accuracy (ties: the lower validation loss, then the earlier).
+        early_stopping: none yet.
+        augment: none yet.
         label_smoothing: share of the target spread over all classes, in training only.
         class_weights: `balanced` weighs the training loss by the inverse class frequency.
+        precision: of the arithmetic.
         deterministic: ask torch for deterministic algorithms on a GPU; a CPU always is.
+        compile: not yet.
         test_every_epoch: evaluate the test split after each epoch, for plots only.
     """
 
     epochs: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 10
     batch_size: Annotated[int, Field(strict=True, ge=1, le=1_000_000)] = 16
     optimizer: OptimizerSpec = Field(default_factory=SgdSpec, discriminator="name")
+    schedule: None = None
     select: Literal["last", "best"] = "last"
+    early_stopping: None = None
+    augment: None = None
     label_smoothing: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
+    precision: Literal["float32"] = "float32"
     deterministic: Annotated[bool, Field(strict=True)] = False
+    compile: Literal[False] = False
     test_every_epoch: Annotated[bool, Field(strict=True)] = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_optimizer(cls, data: Any) -> Any:
+        optimizer = data.get("optimizer") if isinstance(data, dict) else None
+        if isinstance(optimizer, dict) and "name" not in optimizer:
+            return data | {"optimizer": {"name": "sgd"} | optimizer}
+        return data

@@ -1,0 +1,227 @@
+"""The sections of a specification that hold no search space, with their defaults."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+FORMAT_VERSION = 1
+"""Of `spec.yaml`, `plan.json` and `result.json`; a later one is refused by name."""
+
+METRICS = ("val_accuracy", "val_loss", "val_f1", "val_precision", "val_recall", "val_auroc")
+
+Metric = Literal["val_accuracy", "val_loss", "val_f1", "val_precision", "val_recall", "val_auroc"]
+Whole = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
+Positive = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+Flag = Annotated[bool, Field(strict=True)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def constraint(field: str, found: object, allowed: str) -> PydanticCustomError:
+    """A fault between fields: which one to name, what was found and what is allowed."""
+    context = {"field": field, "found": str(found), "allowed": allowed}
+    return PydanticCustomError("constraint", "{field}: found {found}; allowed {allowed}", context)
+
+
+class DataSpec(_Spec):
+    """What is classified.
+
+    Attributes:
+        dataset: the kind of collection.
+        root: its folder; `~` and `${VAR}` expand, relative to the specification's folder.
+        manifest: for `manifest`, the CSV file with `path,label` and optionally `fold,source`;
+            without `root` its clips are relative to its own folder.
+        source_pattern: for `folder`, a regular expression whose first group is the source.
+        on_bad_clip: `refuse` stops before any trial, `skip` leaves the clip out and says so.
+        allow_leakage: run although a source or a file is in two folds; every table says so.
+        near_duplicates: what near-identical audio in two folds gives.
+    """
+
+    dataset: Literal["synthetic", "esc10", "folder", "manifest"]
+    root: Text | None = None
+    manifest: Text | None = None
+    source_pattern: Text | None = None
+    on_bad_clip: Literal["refuse", "skip"] = "refuse"
+    allow_leakage: Flag = False
+    near_duplicates: Literal["warn"] = "warn"
+
+    @model_validator(mode="after")
+    def _keys_of_the_dataset(self) -> DataSpec:
+        if self.dataset == "manifest" and self.manifest is None:
+            raise constraint("manifest", "nothing", "the path of a CSV file")
+        if self.dataset in ("esc10", "folder") and self.root is None:
+            raise constraint("root", "nothing", "the folder of the clips")
+        if self.dataset == "synthetic" and self.root is not None:
+            raise constraint("root", self.root, "none for dataset synthetic")
+        if self.dataset != "manifest" and self.manifest is not None:
+            raise constraint("manifest", self.manifest, f"none for dataset {self.dataset}")
+        if self.dataset != "folder" and self.source_pattern is not None:
+            raise constraint("source_pattern", self.source_pattern, "for dataset folder only")
+        return self
+
+
+class FoldsSpec(_Spec):
+    """Which folds test, validate and train.
+
+    Attributes:
+        protocol: `held_out`: one test fold, or none, and validation folds in turn; `rotate`:
+            each fold tests once, the next one validates, the rest trains.
+        test: the fold that no choice sees; null for none.
+        validate_folds: the validation folds in turn (`validate` in YAML); null for all others.
+        k: make this many folds, numbered from 1, where the data bring none.
+        stratify: keep the classes' shares in each fold made.
+        group: keep a source's clips in one fold made.
+        seed: of the folds made.
+    """
+
+    protocol: Literal["held_out", "rotate"] = "held_out"
+    test: Whole | None = None
+    validate_folds: list[Whole] | None = Field(default=None, alias="validate")
+    k: Annotated[int, Field(strict=True, ge=2, le=10_000)] | None = None
+    stratify: Flag = True
+    group: Flag = True
+    seed: Whole = 0
+
+    @model_validator(mode="after")
+    def _folds_agree(self) -> FoldsSpec:
+        listed = self.validate_folds
+        if self.protocol == "rotate":
+            if self.test is not None:
+                raise constraint("test", self.test, "null with protocol rotate: each fold tests")
+            if listed is not None:
+                raise constraint("validate", listed, "null with protocol rotate: the next fold")
+            return self
+        if listed is not None and not listed:
+            raise constraint("validate", "no fold", "at least one fold, or null for all others")
+        for i, fold in enumerate(listed or []):
+            if fold == self.test:
+                raise constraint(f"validate.{i}", f"the test fold {fold}", "folds other than it")
+            if fold in (listed or [])[:i]:
+                raise constraint(f"validate.{i}", f"fold {fold} again", "each fold once")
+        return self
+
+
+class SearchSpec(_Spec):
+    """How the search space is walked and configurations are ranked.
+
+    Attributes:
+        method: `grid` runs every point; `random` every grid point times `samples` draws.
+        metric: mean over the folds; never one of the test fold.
+        mode: whether more or less is better; null goes by the metric.
+        samples: draws, with `random`.
+        seed: of the draws.
+        pruner: none yet.
+    """
+
+    method: Literal["grid", "random"] = "grid"
+    metric: Metric = "val_accuracy"
+    mode: Literal["max", "min"] | None = None
+    samples: Positive | None = None
+    seed: Whole = 0
+    pruner: None = None
+
+    @model_validator(mode="after")
+    def _samples_with_random(self) -> SearchSpec:
+        if self.method == "random" and self.samples is None:
+            raise constraint("samples", "nothing", "a number of draws with method random")
+        if self.method == "grid" and self.samples is not None:
+            raise constraint("samples", self.samples, "none with method grid")
+        if self.mode is None:
+            object.__setattr__(self, "mode", "min" if self.metric == "val_loss" else "max")
+        return self
+
+
+def _share(value: Any) -> Any:
+    """A GPU share as a number: whole, or exactly 1/n for what is written near it."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    if isinstance(value, str):
+        numerator, slash, denominator = value.partition("/")
+        if numerator.strip() == "1" and slash and denominator.strip().isdecimal():
+            value = 1 / max(int(denominator), 1)
+        else:
+            return value
+    if 0 < value < 1:
+        n = round(1 / value)
+        # 0.33 is meant as 1/3; 0.4 is no share, since no whole number of them fills a GPU.
+        return 1 / n if abs(value * n - 1) < 0.02 else -1.0
+    return float(value) if float(value).is_integer() else -1.0
+
+
+class ResourcesSpec(_Spec):
+    """What one trial gets.
+
+    Attributes:
+        cpu: cores.
+        gpu: GPUs: a whole number or 1/n; `auto` is one where there is one, else none.
+    """
+
+    cpu: Annotated[float, Field(strict=True, gt=0, le=100_000, allow_inf_nan=False)] = 1
+    gpu: Annotated[float | Literal["auto"], BeforeValidator(_share)] = "auto"
+
+    @model_validator(mode="after")
+    def _gpu_share(self) -> ResourcesSpec:
+        if isinstance(self.gpu, float) and not 0 <= self.gpu <= 1024:
+            raise constraint("gpu", "no such share", "auto, a whole number, or 1/n (0.5, 0.25)")
+        return self
+
+
+class CheckpointSpec(_Spec):
+    """How often a running trial saves its state.
+
+    Attributes:
+        every: epochs.
+    """
+
+    every: Positive = 10
+
+
+class ExecutionSpec(_Spec):
+    """How a sweep copes with what goes wrong; nothing here changes results.
+
+    Attributes:
+        max_failures: how often a trial whose process died is started again.
+        trial_timeout: none yet.
+        time_limit: none yet.
+        storage: none yet.
+        keep_weights: whose weights to keep.
+    """
+
+    max_failures: Whole = 2
+    trial_timeout: None = None
+    time_limit: None = None
+    storage: None = None
+    keep_weights: Literal["best", "all", "none"] = "best"
+
+
+class Settings(_Spec):
+    """Every section without search spaces."""
+
+    name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
+    seed: Whole = 0
+    repeats: Annotated[int, Field(strict=True, ge=1, le=10_000)] = 1
+    data: DataSpec
+    folds: FoldsSpec = Field(default_factory=FoldsSpec)
+    search: SearchSpec = Field(default_factory=SearchSpec)
+    resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
+    checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
+    execution: ExecutionSpec = Field(default_factory=ExecutionSpec)
+    trackers: Annotated[list[Text], Field(max_length=0)] = Field(default_factory=list)
+
+
+NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
+    ("data", "dataset"): ("esc50", "urbansound8k"),
+    ("data", "near_duplicates"): ("refuse",),
+    ("features", "kind"): ("mfcc", "mel_image", "clip_statistics"),
+    ("folds", "protocol"): ("cross_validation", "nested"),
+    ("model", "name"): ("googlenet", "resnet34", "cnn2d"),
+    ("train", "precision"): ("bf16",),
+    ("search", "method"): ("optuna",),
+}
+"""Values that the design names and this version does not have, for a clearer message."""

@@ -1,0 +1,406 @@
+"""Sweep: a YAML specification, checked, its search space expanded into configurations."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from features.spec import FEATURE_KINDS, FeatureSpec
+from models.spec import MODELS, FactorySpec, InputError, InputSpec
+from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
+from orchestrator.errors import Fault, SpecificationError, listing
+from orchestrator.hyperparameters import OPTIMIZERS, TrainSpec
+from orchestrator.space import (
+    SPACES,
+    Draw,
+    Node,
+    SpaceParser,
+    count,
+    expand,
+    plain,
+    source_path,
+)
+from orchestrator.specification import FORMAT_VERSION, Settings
+from orchestrator.trials import Configuration, canonical
+from orchestrator.validation import field_names, unknown_key, unknown_value, validate
+from orchestrator.yaml_source import KeyPath, YamlSource, dotted, read
+
+MOST_CONFIGURATIONS = 100_000
+
+_MODEL_KEYS = ("name", "heads", "layers", "dropout", "init", "weights", "params")
+_MODEL_NAMES = [*MODELS, "package.module:factory"]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A checked specification.
+
+    Attributes:
+        settings: the sections without search spaces.
+        configurations: distinct ones, in plan order.
+        merged: how many equal ones were merged into others.
+        source: where each value stands, for faults that only the data show.
+        folder: absolute, of the specification.
+        import_path: folders that a user's `package.module:factory` is imported from.
+        document: the specification with every default filled in, spaces as written.
+        warnings: legal but surely not meant.
+    """
+
+    settings: Settings
+    configurations: tuple[Configuration, ...]
+    merged: int
+    source: YamlSource
+    folder: Path
+    import_path: tuple[Path, ...]
+    document: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def root(self) -> Path | None:
+        """The data root, absolute; None where the data need none."""
+        return _path(self.settings.data.root)
+
+    @property
+    def manifest(self) -> Path | None:
+        """The manifest, absolute; None where there is none."""
+        return _path(self.settings.data.manifest)
+
+    def fault(self, path: KeyPath, found: str, allowed: str) -> SpecificationError:
+        """An error at a path of the specification, for the caller to raise."""
+        return SpecificationError(str(self.source.fault(path, found, allowed)))
+
+
+def load_sweep(
+    path: Path, overrides: Sequence[str] = (), import_path: Sequence[Path] = ()
+) -> Sweep:
+    """Read and check a specification; nothing is started and no audio is read.
+
+    Args:
+        path: of the YAML file.
+        overrides: `path.to.key=value`, the last wins.
+        import_path: folders beside the specification's to import a user's model from.
+
+    Raises:
+        SpecificationError: with every fault.
+    """
+    source = read(path)
+    for option in overrides:
+        source.override(option)
+    return _Reader(source, path.resolve().parent, tuple(import_path)).sweep(path)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else Path(text)
+
+
+@dataclass
+class _Section:
+    """Validates the values of one section, each distinct one once."""
+
+    name: str
+    validate: Callable[[str, Any, Node], tuple[BaseModel | None, list[Fault]]]
+    seen: dict[str, BaseModel | None] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+    def values(self, node: Node, draw: Draw) -> list[BaseModel]:
+        """What the section can be for one draw; invalid ones add to the faults."""
+        found = []
+        for tree in expand(node, draw):
+            data = plain(tree)
+            # Not JSON: a value may be NaN or an infinity at this point.
+            key = repr(data)
+            if key not in self.seen:
+                self.seen[key], faults = self.validate(self.name, data, tree)
+                self.faults += faults
+            value = self.seen[key]
+            if value is not None:
+                found.append(value)
+        return found
+
+
+@dataclass
+class _Reader:
+    """Collects the faults of all sections before any is reported."""
+
+    source: YamlSource
+    folder: Path
+    import_path: tuple[Path, ...]
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def sweep(self, path: Path) -> Sweep:
+        self._check_version()
+        self._check_sections()
+        settings = self._settings(path)
+        random = settings is None or settings.search.method == "random"
+        draws = self._draws(settings)
+        sections = {name: self._section(name, random, draws) for name in SPACE_SECTIONS}
+        self._raise_faults()
+        assert settings is not None
+        configurations, merged = self._configurations(sections)
+        self._check_inputs(configurations)
+        self._raise_faults()
+        folders = (self.folder, *self.import_path)
+        configurations = self._with_sources(configurations, folders)
+        self._raise_faults()
+        return Sweep(
+            settings=settings,
+            configurations=tuple(configurations),
+            merged=merged,
+            source=self.source,
+            folder=self.folder,
+            import_path=folders,
+            document=document(self.source.data, settings),
+            warnings=tuple(self.warnings),
+        )
+
+    def _raise_faults(self) -> None:
+        if self.faults:
+            raise SpecificationError(*dict.fromkeys(str(fault) for fault in self.faults))
+
+    def _check_version(self) -> None:
+        # Before the fields: a later format should be told apart from an unknown key.
+        version = self.source.data.get("format_version", FORMAT_VERSION)
+        if version != FORMAT_VERSION or isinstance(version, bool):
+            fault = self.source.fault(("format_version",), str(version), str(FORMAT_VERSION))
+            raise SpecificationError(str(fault))
+
+    def _check_sections(self) -> None:
+        data = self.source.data
+        for key in data:
+            if key not in SECTIONS:
+                self.faults.append(unknown_key((key,), SECTIONS, self.source))
+        for key in SPACE_SECTIONS:
+            if not isinstance(data.get(key, {}), dict):
+                found = "nothing" if data[key] is None else "no mapping"
+                self.faults.append(self.source.fault((key,), found, "a mapping"))
+                data[key] = {}
+
+    def _settings(self, path: Path) -> Settings | None:
+        data = {
+            key: value
+            for key, value in self.source.data.items()
+            if key in SECTIONS and key not in (*SPACE_SECTIONS, "format_version")
+        }
+        if "name" not in data:
+            data["name"] = _default_name(path)
+        data.setdefault("data", {})
+        spaces = [p for key, value in data.items() for p in _space_paths(value, (key,))]
+        for place in spaces:
+            allowed = f"a plain value; spaces stand under {listing(SPACE_SECTIONS)}"
+            self.faults.append(self.source.fault(place, "a search space", allowed))
+        data = self._with_paths(data)
+        settings, faults = validate(Settings, data, (), self.source)
+        self.faults += _unrelated(faults, [dotted(place) for place in spaces])
+        if settings and _mode_is_odd(settings):
+            self.warnings.append(
+                f"search.mode: {settings.search.mode} of {settings.search.metric} prefers the worst"
+            )
+        return settings
+
+    def _with_paths(self, data: dict[str, Any]) -> dict[str, Any]:
+        """The data with `~` and `${VAR}` expanded and paths made absolute."""
+        section = data["data"]
+        if not isinstance(section, dict):
+            return data
+        section = dict(section)
+        for key in ("root", "manifest"):
+            if isinstance(section.get(key), str) and section[key]:
+                section[key] = self._absolute(section[key], ("data", key))
+        if section.get("dataset") == "manifest" and section.get("manifest"):
+            section.setdefault("root", str(Path(str(section["manifest"])).parent))
+        return data | {"data": section}
+
+    def _absolute(self, text: str, path: KeyPath) -> str:
+        for name in re.findall(r"\$\{([^}]*)\}", text):
+            if not os.environ.get(name):
+                found = f"${{{name}}}, which is not set in the environment"
+                self.faults.append(self.source.fault(path, found, "variables that are set"))
+                return str(self.folder)
+            text = text.replace(f"${{{name}}}", os.environ[name])
+        return os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+
+    def _draws(self, settings: Settings | None) -> list[Draw]:
+        if settings is None or settings.search.method == "grid":
+            return [Draw()]
+        search = settings.search
+        return [Draw(search.seed, index) for index in range(search.samples or 1)]
+
+    def _section(self, name: str, random: bool, draws: list[Draw]) -> list[list[BaseModel]]:
+        """The validated values of one section, a list a draw."""
+        if any(fault.path == name for fault in self.faults):
+            return []
+        parser = SpaceParser(self.source, _rank)
+        node = parser.parse(self.source.data.get(name, {}), (name,), (name,))
+        faults = list(parser.faults)
+        if not random:
+            for space in parser.sampled:
+                allowed = "grid with search.method grid; drawn spaces need search.method: random"
+                faults.append(self.source.fault(space.path, space.kind, allowed))
+        if count(node) * len(draws) > MOST_CONFIGURATIONS:
+            found = f"{count(node) * len(draws)} values"
+            allowed = f"at most {MOST_CONFIGURATIONS}"
+            self.faults += [*faults, self.source.fault((name,), found, allowed)]
+            return []
+        probes = [Draw(probe="low"), Draw(probe="high")] if parser.sampled else []
+        section = _Section(name, self._validate_section)
+        for probe in probes:
+            section.values(node, probe)
+        values = [] if section.faults else [section.values(node, draw) for draw in draws]
+        self.faults += [*faults, *_unrelated(section.faults, [fault.path for fault in faults])]
+        return values
+
+    def _validate_section(
+        self, name: str, data: Any, tree: Node
+    ) -> tuple[BaseModel | None, list[Fault]]:
+        def locate(path: KeyPath) -> KeyPath:
+            return source_path(tree, path[1:])
+
+        if not isinstance(data, dict):
+            return None, [self.source.fault(locate((name,)), str(data), "a mapping")]
+        if name == "train":
+            return validate(TrainSpec, data, (name,), self.source, locate)
+        tag = "kind" if name == "features" else "name"
+        model, allowed = _class_of(name, data.get(tag))
+        if model is None:
+            place = locate((name, tag))
+            return None, [unknown_value(place, data.get(tag), allowed, self.source, (name, tag))]
+        return validate(model, data, (name,), self.source, locate)
+
+    def _configurations(
+        self, sections: dict[str, list[list[BaseModel]]]
+    ) -> tuple[list[Configuration], int]:
+        draws = [list(product(*lists)) for lists in zip(*sections.values(), strict=True)]
+        total = sum(len(points) for points in draws)
+        if total > MOST_CONFIGURATIONS:
+            found, allowed = f"{total} configurations", f"at most {MOST_CONFIGURATIONS}"
+            self.faults.append(self.source.fault(("search",), found, allowed))
+            self._raise_faults()
+        distinct: dict[str, Configuration] = {}
+        for point in _grid_first(draws):
+            features, model, train = point
+            configuration = Configuration(features, model, train)
+            distinct.setdefault(canonical(configuration.to_json()), configuration)
+        configurations = list(distinct.values())
+        if len({c.id for c in configurations}) < len(configurations):
+            # Two of 2^32 identities met; another spelling of any value parts them.
+            found = "two configurations with one identity"
+            self.faults.append(self.source.fault((), found, "a slightly different search space"))
+        return configurations, total - len(configurations)
+
+    def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
+        pairs = {(c.features, c.model.name): c for c in configurations}
+        for configuration in pairs.values():
+            inputs = input_spec(configuration.features)
+            try:
+                configuration.model.check_input(inputs)
+            except InputError as error:
+                found = f"{configuration.model.name} with features of {list(inputs.shape)}"
+                self.faults.append(self.source.fault(("model", "name"), found, str(error)))
+
+    def _with_sources(
+        self, configurations: list[Configuration], folders: Sequence[Path]
+    ) -> list[Configuration]:
+        """Configurations of a user's models with the hash of their file; their factory checked."""
+        if not any(isinstance(c.model, FactorySpec) for c in configurations):
+            return configurations
+        from models.factory import FactoryError, check_factory, load_factory, source_hash
+
+        sourced = []
+        for configuration in configurations:
+            model = configuration.model
+            if isinstance(model, FactorySpec):
+                try:
+                    check_factory(load_factory(model.name, folders), model.params)
+                    digest = source_hash(model.name, folders)
+                except FactoryError as error:
+                    found = f"{model.name} ({error})"
+                    allowed = "a factory(input_shape, classes, **params) beside this file"
+                    self.faults.append(self.source.fault(("model", "name"), found, allowed))
+                    continue
+                configuration = Configuration(
+                    configuration.features, model, configuration.train, digest
+                )
+            sourced.append(configuration)
+        return sourced
+
+
+def input_spec(features: FeatureSpec) -> InputSpec:
+    """What a model sees of such features."""
+    return InputSpec("samples" if features.kind == "waveform" else "bands", features.shape)
+
+
+def _grid_first(draws: list[list[Any]]) -> Iterator[Any]:
+    """Points with the grid varying slowest and the draws fastest, where every draw has its grid."""
+    if len({len(points) for points in draws}) == 1:
+        for position in zip(*draws, strict=True):
+            yield from position
+    else:
+        for points in draws:
+            yield from points
+
+
+def _default_name(path: Path) -> str:
+    """The file's stem, anything that a name may not hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", path.stem).lstrip(".") or "sweep"
+
+
+def _mode_is_odd(settings: Settings) -> bool:
+    return (settings.search.mode == "min") != (settings.search.metric == "val_loss")
+
+
+def _unrelated(faults: list[Fault], paths: list[str]) -> list[Fault]:
+    """The faults that do not follow from one already found at, above or below their path."""
+    return [f for f in faults if not any(_related(f.path, path) for path in paths)]
+
+
+def _related(path: str, other: str) -> bool:
+    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
+
+
+def _space_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
+    if isinstance(value, dict):
+        if len(value) == 1 and next(iter(value)) in SPACES:
+            yield path
+            return
+        for key, child in value.items():
+            yield from _space_paths(child, (*path, key))
+    elif isinstance(value, list):
+        for i, child in enumerate(value):
+            yield from _space_paths(child, (*path, i))
+
+
+def _class_of(section: str, name: Any) -> tuple[type[BaseModel] | None, list[str]]:
+    if section == "features":
+        return (FEATURE_KINDS.get(name) if isinstance(name, str) else None), list(FEATURE_KINDS)
+    if isinstance(name, str) and name in MODELS:
+        return MODELS[name], _MODEL_NAMES
+    own = isinstance(name, str) and ":" in name
+    if own and not name.startswith(("torchvision:", "sklearn:")):
+        return FactorySpec, _MODEL_NAMES
+    return None, _MODEL_NAMES
+
+
+def _merged_fields(models: Iterable[type[BaseModel]]) -> list[str]:
+    return list(dict.fromkeys(name for model in models for name in field_names(model)))
+
+
+_ORDER: dict[str, list[str]] = {
+    "features": _merged_fields(FEATURE_KINDS.values()),
+    "model": list(_MODEL_KEYS),
+    "train": field_names(TrainSpec),
+    "train.optimizer": _merged_fields(OPTIMIZERS.values()),
+}
+
+
+def _rank(path: KeyPath) -> int:
+    """Position of a key in the schema; keys it does not have keep the order they are written in."""
+    names = _ORDER.get(dotted(path[:-1]), [])
+    return names.index(str(path[-1])) if path[-1] in names else len(names)
