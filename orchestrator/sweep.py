@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from features.spec import FEATURE_KINDS, FeatureSpec
-from models.spec import MODELS, FactorySpec, InputError, InputSpec
+from features.spec import FEATURE_KINDS
+from models.spec import MODELS, FactorySpec, InputError
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing
 from orchestrator.hyperparameters import OPTIMIZERS, TrainSpec
@@ -298,7 +298,7 @@ class _Reader:
     def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
         pairs = {(c.features, c.model.name): c for c in configurations}
         for configuration in pairs.values():
-            inputs = input_spec(configuration.features)
+            inputs = configuration.inputs
             try:
                 configuration.model.check_input(inputs)
             except InputError as error:
@@ -330,11 +330,6 @@ class _Reader:
                 )
             sourced.append(configuration)
         return sourced
-
-
-def input_spec(features: FeatureSpec) -> InputSpec:
-    """What a model sees of such features."""
-    return InputSpec("samples" if features.kind == "waveform" else "bands", features.shape)
 
 
 def _grid_first(draws: list[list[Any]]) -> Iterator[Any]:

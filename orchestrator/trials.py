@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from features.spec import FeatureSpec
-from models.spec import ModelSpec
+from models.spec import InputSpec, Layout, ModelSpec
 from orchestrator.hyperparameters import TrainSpec
 
 IDENTITY_VERSION = 1
@@ -42,6 +42,12 @@ class Configuration:
         """`<model>-<8 hex>`, the hash over every resolved parameter."""
         text = canonical([IDENTITY_VERSION, self.to_json()])
         return f"{file_name(self.model.name)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+    @property
+    def inputs(self) -> InputSpec:
+        """What the model gets to see: samples of a waveform or bands of a spectrogram."""
+        layout: Layout = "samples" if self.features.kind == "waveform" else "bands"
+        return InputSpec(layout, self.features.shape)
 
     @cached_property
     def parameters(self) -> dict[str, Value]:

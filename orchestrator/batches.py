@@ -1,0 +1,91 @@
+"""ClipSet: the clips of one split, gathered in batches from the shared features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+EVALUATION_BATCH = 64
+"""Clips in an evaluation batch, the same for every trial: sums depend on it in the last bit."""
+
+
+class ClipSet:
+    """Features and labels of one split, ready to be read in batches.
+
+    On a CPU each batch is copied from the shared array when it is asked for. On a GPU the
+    split's rows are moved there once. The shared array may be read-only and is never copied as
+    a whole.
+
+    Attributes:
+        rows: the split's rows in the feature array, int64 `[n]`.
+        labels: their class indices, int64 `[n]` on the device.
+    """
+
+    def __init__(
+        self,
+        features: NDArray[np.float32],
+        labels: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        device: torch.device,
+    ) -> None:
+        """Take the rows of a split.
+
+        Args:
+            features: `[clips, c, t]`, of every clip of the data set.
+            labels: class indices `[clips]`.
+            rows: which of them belong to the split.
+            device: where batches are wanted.
+
+        Raises:
+            IndexError: a row that the features do not have.
+        """
+        if len(rows) and not (rows.min() >= 0 and rows.max() < len(features)):
+            raise IndexError(f"rows {rows.min()}..{rows.max()} of {len(features)} clips")
+        self.rows = rows
+        self.labels = torch.from_numpy(labels[rows].astype(np.int64)).to(device)
+        self._features = features
+        self._resident = None if device.type == "cpu" else self._moved(device)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features `[b, c, t]` and labels `[b]` at positions 0..n - 1 within the split."""
+        labels = self.labels[positions.to(self.labels.device)]
+        if self._resident is None:
+            return self._gathered(positions), labels
+        return self._resident[positions.to(self._resident.device)], labels
+
+    def shuffled(self, batch_size: int, seed: int) -> list[torch.Tensor]:
+        """Positions in random order; a last batch of one clip joins the one before.
+
+        Batch norm has no variance to work with in a batch of one.
+        """
+        order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
+        batches = _cut(order, batch_size)
+        if len(batches) > 1 and len(batches[-1]) == 1:
+            batches[-2:] = [torch.cat(batches[-2:])]
+        return batches
+
+    def ordered(self) -> list[torch.Tensor]:
+        """Positions in order, in batches for evaluation."""
+        return _cut(torch.arange(len(self)), EVALUATION_BATCH)
+
+    def _gathered(self, positions: torch.Tensor) -> torch.Tensor:
+        # torch's own memory is aligned the same way each time, which vector code can depend on.
+        # The mode only keeps numpy from buffering the result: the rows are checked above.
+        rows = self.rows[positions.numpy()]
+        batch = torch.empty(len(rows), *self._features.shape[1:])
+        self._features.take(rows, axis=0, out=batch.numpy(), mode="clip")
+        return batch
+
+    def _moved(self, device: torch.device) -> torch.Tensor:
+        resident = torch.empty(len(self), *self._features.shape[1:], device=device)
+        for positions in self.ordered():
+            resident[int(positions[0]) : int(positions[-1]) + 1] = self._gathered(positions)
+        return resident
+
+
+def _cut(positions: torch.Tensor, size: int) -> list[torch.Tensor]:
+    return [positions[start : start + size] for start in range(0, len(positions), size)]

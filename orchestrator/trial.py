@@ -1,0 +1,196 @@
+"""One trial, from its inputs to its record; the one place that catches what goes wrong in it."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.build import build_model, count_parameters
+from models.factory import load_factory
+from models.spec import FactorySpec
+from orchestrator.device import choose_device, device_name, trial_settings
+from orchestrator.error_line import error_line
+from orchestrator.records import EpochRow, ParameterCount, Timing, TrialFailure, TrialRecord
+from orchestrator.seeding import derive_seeds, seed_everything
+from orchestrator.training import Fit, SplitData, TrainingData
+from orchestrator.trials import Trial
+
+
+@dataclass(frozen=True)
+class TrialInput:
+    """Everything that a trial needs.
+
+    Attributes:
+        trial: what to run.
+        features: float32 `[n, c, t]` of every clip, maybe read-only.
+        labels: class indices, int64 `[n]`.
+        split: rows for training, validation and test.
+        classes: `k`.
+        import_path: folders in which a user's model is looked for.
+        gpus: GPUs that the trial may use; 0 is the CPU, a fraction shares one.
+        attempts: how often the trial was started, this time included.
+    """
+
+    trial: Trial
+    features: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    split: SplitData
+    classes: int
+    import_path: tuple[Path, ...] = ()
+    gpus: float = 0
+    attempts: int = 1
+
+
+def warm_up() -> None:
+    """Import what the first trial of a process would wait seconds for.
+
+    Called by the first step of a trial, before its clock starts; a worker may call it earlier.
+    """
+    # scikit-learn's metrics, and what the first torch optimizer of a process imports.
+    for name in ("sklearn.metrics", "torch._dynamo"):
+        importlib.import_module(name)
+
+
+class TrialRun:
+    """A trial, run one epoch at a time.
+
+    The result depends on the input alone: not on what ran before in the process, nor on where.
+    """
+
+    def __init__(self, trial_input: TrialInput) -> None:
+        self._input = trial_input
+        self._rows: list[EpochRow] = []
+        self._fit: Fit | None = None
+        self._parameters = ParameterCount(0, 0)
+        self._outcome: TrialRecord | TrialFailure | None = None
+        self._device = torch.device("cpu")
+        self._started = datetime.now(UTC).isoformat(timespec="microseconds")
+        self._begin = time.perf_counter()
+        self._train_seconds = 0.0
+
+    @property
+    def outcome(self) -> TrialRecord | TrialFailure | None:
+        """The record or the failure; None while there is something to do."""
+        return self._outcome
+
+    def step(self) -> EpochRow | None:
+        """Run the next epoch, the first time after building the model.
+
+        Whatever the model raises, `SystemExit` included, becomes the outcome.
+
+        Returns:
+            The epoch's row; None where there is nothing more to do, or the trial failed.
+
+        Raises:
+            KeyboardInterrupt: the program is to end; the trial has no outcome.
+            SystemExit: the cluster takes the worker down, which is no fault of the trial.
+        """
+        if self._outcome is not None:
+            return None
+        try:
+            return self._advance()
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # Ray's own signal handler marks its SystemExit so.
+            if hasattr(error, "ray_terminate_msg"):
+                raise
+            self._outcome = self._failure(error)
+            return None
+        finally:
+            if self._outcome is not None:
+                self._release()
+
+    def _advance(self) -> EpochRow:
+        if self._fit is None:
+            warm_up()
+            self._device = choose_device(self._input.gpus)
+        train = self._input.trial.configuration.train
+        with self._clock(), trial_settings(self._device, deterministic=train.deterministic):
+            if self._fit is None:
+                self._fit = self._prepare()
+            row = self._fit.run_epoch()
+            result = self._fit.result() if self._fit.finished else None
+        self._rows.append(row)
+        if result is not None:
+            epoch, val, test = result
+            self._outcome = TrialRecord(
+                trial=self._input.trial.id,
+                epoch=epoch,
+                epochs=tuple(self._rows),
+                val=val,
+                test=test,
+                parameters=self._parameters,
+                timing=self._timing(),
+            )
+        return row
+
+    def _prepare(self) -> Fit:
+        """Build the model and what trains it."""
+        given, trial = self._input, self._input.trial
+        model_spec = trial.configuration.model
+        seeds = derive_seeds(trial.seed, trial.test_fold, trial.fold)
+        if isinstance(model_spec, FactorySpec):
+            # An import happens once in a process: what it draws must not be the model's.
+            load_factory(model_spec.name, given.import_path)
+        seed_everything(seeds.initialization)
+        inputs = trial.configuration.inputs
+        model = build_model(model_spec, inputs, given.classes, import_path=given.import_path)
+        self._parameters = ParameterCount(*count_parameters(model))
+        data = TrainingData(given.features, given.labels, given.split, given.classes)
+        return Fit(model, data, trial.configuration.train, seeds, self._device)
+
+    def _failure(self, error: BaseException) -> TrialFailure:
+        return TrialFailure(
+            trial=self._input.trial.id,
+            error=error_line(error),
+            traceback="".join(traceback.format_exception(error)),
+            timing=self._timing(),
+        )
+
+    def _timing(self) -> Timing:
+        return Timing(
+            started=self._started,
+            wall_seconds=time.perf_counter() - self._begin,
+            train_seconds=self._train_seconds,
+            attempts=self._input.attempts,
+            host=socket.gethostname(),
+            device=device_name(self._device),
+        )
+
+    @contextmanager
+    def _clock(self) -> Iterator[None]:
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._train_seconds += time.perf_counter() - begin
+
+    def _release(self) -> None:
+        """Let go of the model; the process lives on, and its GPU may be shared."""
+        self._fit = None
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def run_trial(
+    trial_input: TrialInput, on_epoch: Callable[[EpochRow], None] | None = None
+) -> TrialRecord | TrialFailure:
+    """Run a trial to its end, calling `on_epoch` after each epoch."""
+    run = TrialRun(trial_input)
+    while run.outcome is None:
+        row = run.step()
+        if row is not None and on_epoch is not None:
+            on_epoch(row)
+    return run.outcome
