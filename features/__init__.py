@@ -3,4 +3,21 @@
 Shapes: `n` clips, `c` channels (windows of a waveform, or bands of a spectrogram), `t` time
 steps (samples within a window, or frames). A clip's features are `float32 [c, t]`, the features
 of a dataset `float32 [n, c, t]`, row `i` belonging to `Dataset.clips[i]`.
+
+This face holds what imports light. The loaders are in `features.datasets`, the arrays come from
+`features.cache.features_of`.
 """
+
+from features.clips import Clip, Dataset, DatasetError
+from features.spec import FEATURE_KINDS, FeatureSpec, LogMelSpec, WaveformSpec, Windows
+
+__all__ = [
+    "FEATURE_KINDS",
+    "Clip",
+    "Dataset",
+    "DatasetError",
+    "FeatureSpec",
+    "LogMelSpec",
+    "WaveformSpec",
+    "Windows",
+]

@@ -9,7 +9,18 @@ from pathlib import Path
 
 
 class DatasetError(ValueError):
-    """The data cannot be used; the message is one line and names the file or folder."""
+    """The data cannot be used.
+
+    Attributes:
+        faults: one line each, naming the file or folder; the message is all of them.
+    """
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__(*faults)
+        self.faults = tuple(" ".join(fault.splitlines()) for fault in faults)
+
+    def __str__(self) -> str:
+        return "\n".join(self.faults)
 
 
 @dataclass(frozen=True, slots=True)

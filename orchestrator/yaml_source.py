@@ -210,9 +210,9 @@ class _Builder:
             limit = f"{_MOST_NODES} values, {_MOST_DEPTH} levels"
             place = _place(self.source.name, node.start_mark.line + 1)
             raise SpecificationError(str(Fault(place, "", "too many or too deep values", limit)))
-        if isinstance(node, yaml.MappingNode):
+        if node.tag == "tag:yaml.org,2002:map" and isinstance(node, yaml.MappingNode):
             return self._mapping(node, path)
-        if isinstance(node, yaml.SequenceNode):
+        if node.tag == "tag:yaml.org,2002:seq" and isinstance(node, yaml.SequenceNode):
             return [self.build(child, (*path, i)) for i, child in enumerate(node.value)]
         return self._scalar(node, path)
 
@@ -237,7 +237,7 @@ class _Builder:
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
         kinds = {"null", "bool", "int", "float", "str"}
-        kind = node.tag.rpartition(":")[2]
+        kind = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else ""
         if not node.tag.startswith("tag:yaml.org,2002:") or kind not in kinds:
             self.faults.append(self.source.fault(path, f"tag {node.tag}", listing(sorted(kinds))))
             return None

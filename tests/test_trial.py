@@ -20,7 +20,7 @@ from orchestrator.error_line import LONGEST, error_line, plain_line
 from orchestrator.hyperparameters import SgdSpec, TrainSpec
 from orchestrator.records import TrialFailure, TrialRecord
 from orchestrator.training import SplitData
-from orchestrator.trial import TrialInput, TrialRun, input_spec, run_trial
+from orchestrator.trial import TrialInput, TrialRun, run_trial
 from orchestrator.trials import Configuration, Trial
 
 FEATURES = LogMelSpec(n_mels=4, seconds=1.0)
@@ -202,7 +202,7 @@ def test_threads_are_the_callers_again() -> None:
     ],
 )
 def test_what_a_model_sees_of_features(features: Any, expected: InputSpec) -> None:
-    assert input_spec(features) == expected
+    assert Configuration(features, Cnn1dSpec(), TrainSpec()).inputs == expected
 
 
 # Equal inputs, equal records

@@ -1,0 +1,122 @@
+"""From a file to a waveform: decode, mix down to mono, resample, fit to one length."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from features import synthetic
+from features.clips import Clip, Dataset, DatasetError
+
+_BLOCK = 1 << 20
+"""Frames decoded at a time."""
+
+
+class BadClip(ValueError):  # noqa: N818 - the clip is bad, the program did not err
+    """A clip that cannot be used; the message is one line and says why, without the path."""
+
+
+def read_clip(dataset: Dataset, clip: Clip, sample_rate: int) -> NDArray[np.float32]:
+    """Decode a clip, whatever its extension says: WAV, FLAC, OGG, MP3 and what libsndfile knows.
+
+    Args:
+        dataset: where the clip is from.
+        clip: one of its clips.
+        sample_rate: Hz, of the result.
+
+    Returns:
+        `float32 [samples]`, mono (the mean of the channels); -1..1 except for files that hold
+        floating-point numbers beyond.
+
+    Raises:
+        BadClip: not decodable, no samples, NaN or infinite samples.
+        DatasetError: the file's content is not that of `clip.sha256` any more.
+        OSError: the file cannot be read.
+    """
+    if dataset.root is None:
+        waveform, rate = synthetic.render(clip.path)
+    else:
+        content = (dataset.root / clip.path).read_bytes()
+        if hashlib.sha256(content).hexdigest() != clip.sha256:
+            raise DatasetError(f"{dataset.root / clip.path}: changed while it was in use")
+        waveform, rate = decode(content)
+    return resample(waveform, rate, sample_rate)
+
+
+def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
+    """The waveform in a file's content, `float32 [samples]` mono, and its rate, Hz.
+
+    A file cut off in the middle gives what is there.
+
+    Raises:
+        BadClip: not decodable, no samples, NaN or infinite samples.
+    """
+    if not content:
+        raise BadClip("empty file")
+    try:
+        # Bytes have no name: soundfile would believe the extension `.raw` of one.
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            rate = int(file.samplerate)
+            blocks = list(_blocks(file))
+    except soundfile.LibsndfileError as error:
+        raise BadClip(f"not decodable: {error.error_string.rstrip('.')}") from None
+    if not blocks:
+        raise BadClip("no samples")
+    samples = np.concatenate(blocks)
+    if not np.isfinite(samples).all():
+        raise BadClip("NaN or infinite samples")
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), rate
+
+
+def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
+    """The waveform `float32 [samples]` at another rate, both in Hz (soxr, high quality).
+
+    Raises:
+        BadClip: the rate is beyond what can be converted, or not one sample is left.
+    """
+    if rate == target:
+        return waveform
+    try:
+        resampled = np.asarray(soxr.resample(waveform, rate, target), np.float32)
+    except (ValueError, RuntimeError):
+        raise BadClip(f"cannot be resampled from {rate} Hz to {target} Hz") from None
+    if not len(resampled):
+        raise BadClip(f"no samples at {target} Hz")
+    return resampled
+
+
+def fit_length(
+    waveform: NDArray[np.float32], samples: int, fit: Literal["pad", "loop"]
+) -> NDArray[np.float32]:
+    """Bring a waveform to a length; a longer one keeps its start.
+
+    Args:
+        waveform: `float32 [n]`, `n` at least 1.
+        samples: the length wanted.
+        fit: fill a shorter one at its end with silence (`pad`) or with itself (`loop`).
+
+    Returns:
+        `float32 [samples]`.
+    """
+    if len(waveform) >= samples:
+        return waveform[:samples]
+    if fit == "loop":
+        return np.resize(waveform, samples)
+    return np.pad(waveform, (0, samples - len(waveform)))
+
+
+def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+    """What can be decoded, `float32 [frames, channels]` at a time.
+
+    In blocks, as the length that a broken header claims may exceed any memory; and by `read`, as
+    soundfile's own `blocks` believes that length and fills up with whatever it had before.
+    """
+    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+        yield block

@@ -1,0 +1,297 @@
+"""The feature cache: arrays on disk, found again by what they were made from.
+
+An entry is a folder `<key>` with `features.npy` and `manifest.json`. It is made in a folder of its
+own, closed by its manifest, and renamed into place; only closed entries whose checksum holds are
+believed. Writers of the same key do not disturb each other: the first one to finish wins.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from features.clips import Clip, Dataset
+from features.extract import EXTRACTOR_VERSION
+from features.spec import FeatureSpec
+from features.workers import RowFile, extract_all
+
+FORMAT_VERSION = 1
+"""Of the files of an entry."""
+
+_ARRAY, _MANIFEST = "features.npy", "manifest.json"
+_ENTRY_NAME = re.compile(r"[0-9a-f]{64}")
+_UNFINISHED_NAME = re.compile(r"unfinished-[0-9a-f]{32}")
+_DAY, _TEN_MINUTES = 86_400, 600
+
+_PACKAGES = {
+    "waveform": ("numpy", "soundfile", "soxr"),
+    "torchaudio": ("numpy", "soundfile", "soxr", "torch", "torchaudio"),
+    "librosa": ("numpy", "soundfile", "soxr", "librosa"),
+}
+"""What computes the features of a kind or backend; another version may give other digits."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A clip that cannot be used.
+
+    Attributes:
+        clip: the clip.
+        problem: one line, without the path.
+    """
+
+    clip: Clip
+    problem: str
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """The features of a dataset.
+
+    Attributes:
+        array: `float32 [n, *spec.shape]`, read-only and mapped from disk; row `i` belongs to
+            `dataset.clips[i]`, the rows of bad clips are NaN.
+        bad: the clips that cannot be used, in order.
+        cached: whether the array was found in the cache.
+        key: what it is found by.
+    """
+
+    array: NDArray[np.float32]
+    bad: tuple[LeftOut, ...]
+    cached: bool
+    key: str
+
+
+def cache_root() -> Path:
+    """`$FOLDGRID_CACHE`, else `$XDG_CACHE_HOME/foldgrid`, else `~/.cache/foldgrid`; absolute."""
+    if own := os.environ.get("FOLDGRID_CACHE"):
+        return Path(own).expanduser().absolute()
+    base = os.environ.get("XDG_CACHE_HOME")
+    # The XDG specification: relative paths are invalid and to be ignored.
+    folder = Path(base) if base and Path(base).is_absolute() else Path.home() / ".cache"
+    return folder / "foldgrid"
+
+
+def features_of(
+    dataset: Dataset,
+    spec: FeatureSpec,
+    *,
+    cache: Path,
+    workers: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Extraction:
+    """The features of every clip, from the cache or extracted now and kept there.
+
+    Args:
+        dataset: at least one clip.
+        spec: kind and parameters.
+        cache: the cache's folder; made where it is missing.
+        workers: processes to extract with; the result does not depend on it.
+        progress: called in this process with the number of clips done and of all.
+
+    Raises:
+        DatasetError: a file's content has changed since it was listed.
+        OSError: a file cannot be read, or the cache not be written.
+        RuntimeError: a worker process died.
+    """
+    if not dataset.clips:
+        raise ValueError("a dataset without clips has no features")
+    entry = cache / _key(dataset, spec)
+    found = _read(entry, dataset, spec)
+    if found is not None:
+        return found
+    cache.mkdir(parents=True, exist_ok=True)
+    _remove_unfinished(cache, idle=_DAY)
+    _remove(entry)
+    with _folder_of_own(cache) as folder:
+        path = folder / _ARRAY
+        rows = _row_file(path, (len(dataset.clips), *spec.shape))
+        bad = extract_all(dataset, spec, rows, workers, progress or _no_progress)
+        _close(folder, entry.name, spec, bad)
+        left_out = tuple(LeftOut(dataset.clips[i], problem) for i, problem in bad.items())
+        # Mapped before it is renamed: it stays readable whatever becomes of the entry.
+        made = Extraction(_mapped(path), left_out, cached=False, key=entry.name)
+        _publish(folder, entry)
+    return made
+
+
+def cache_size(cache: Path) -> tuple[int, int]:
+    """The number of entries and the bytes of all that foldgrid has written there."""
+    entries = _entries(cache)
+    folders = [*entries, *_unfinished(cache)]
+    return len(entries), sum(_bytes(folder) for folder in folders)
+
+
+def clear_cache(cache: Path) -> tuple[int, int]:
+    """Remove every entry, and unfinished ones that nobody has written to for ten minutes.
+
+    Anything else in the folder stays.
+
+    Returns:
+        The number of entries and the bytes removed.
+    """
+    entries = _entries(cache)
+    freed = sum(map(_bytes, entries)) + _remove_unfinished(cache, idle=_TEN_MINUTES)
+    for entry in entries:
+        _remove(entry)
+    return len(entries), freed
+
+
+def _key(dataset: Dataset, spec: FeatureSpec) -> str:
+    packages = _PACKAGES[getattr(spec, "backend", spec.kind)]
+    made_by = [FORMAT_VERSION, EXTRACTOR_VERSION, [version(package) for package in packages]]
+    hashes = [clip.sha256 for clip in dataset.clips]
+    text = json.dumps([spec.model_dump(mode="json"), made_by, hashes], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str]) -> None:
+    """Write the manifest, which says that the array is complete and what it is."""
+    path = folder / _ARRAY
+    manifest = {
+        "format_version": FORMAT_VERSION,
+        "extractor_version": EXTRACTOR_VERSION,
+        "key": key,
+        "spec": spec.model_dump(mode="json"),
+        "dtype": "float32",
+        "shape": list(_mapped(path).shape),
+        "bad": [[index, problem] for index, problem in bad.items()],
+        "sha256": _checksum(path),
+    }
+    text = json.dumps(manifest, indent=2, ensure_ascii=False)
+    (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+def _row_file(path: Path, shape: tuple[int, ...]) -> RowFile:
+    """An empty array file of full size: the header now, the rows later."""
+    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
+    row_bytes = 4 * int(np.prod(shape[1:]))
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        offset = file.tell()
+        file.truncate(offset + shape[0] * row_bytes)
+    return RowFile(path, offset, row_bytes)
+
+
+def _publish(folder: Path, entry: Path) -> None:
+    """Rename a closed folder to its place; where another writer was sooner, its entry stays."""
+    try:
+        folder.rename(entry)
+    except OSError as error:
+        if not (entry / _MANIFEST).is_file():
+            _log.warning("%s: these features are not kept: %s", entry, error.strerror)
+
+
+def _read(entry: Path, dataset: Dataset, spec: FeatureSpec) -> Extraction | None:
+    """What a valid entry holds; None without one, and a warning if it is there but not valid."""
+    if not entry.is_dir():
+        return None
+    try:
+        array, problems = _checked(entry, (len(dataset.clips), *spec.shape))
+        bad = tuple(LeftOut(dataset.clips[index], problem) for index, problem in problems)
+    except PermissionError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        _log.warning("%s: not a usable cache entry (%s); it is made again", entry, error)
+        return None
+    return Extraction(array, bad, cached=True, key=entry.name)
+
+
+def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], list[Any]]:
+    manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
+    for field, expected in (("format_version", FORMAT_VERSION), ("key", entry.name)):
+        if manifest[field] != expected:
+            raise ValueError(f"{field} {manifest[field]!r} instead of {expected!r}")
+    if _checksum(entry / _ARRAY) != manifest["sha256"]:
+        raise ValueError(f"the checksum of {_ARRAY} does not hold")
+    array = _mapped(entry / _ARRAY)
+    if array.shape != shape or array.dtype != np.float32:
+        raise ValueError(f"{array.dtype} {array.shape} instead of float32 {shape}")
+    return array, manifest["bad"]
+
+
+def _mapped(path: Path) -> NDArray[np.float32]:
+    return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def _folder_of_own(cache: Path) -> Iterator[Path]:
+    """A new folder in the cache; gone afterwards unless it was renamed."""
+    folder = cache / f"unfinished-{uuid.uuid4().hex}"
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _entries(cache: Path) -> list[Path]:
+    """Folders that are named and filled as entries are."""
+    return [
+        folder
+        for folder in _folders(cache, _ENTRY_NAME)
+        if (folder / _MANIFEST).is_file() or (folder / _ARRAY).is_file()
+    ]
+
+
+def _unfinished(cache: Path) -> list[Path]:
+    return _folders(cache, _UNFINISHED_NAME)
+
+
+def _folders(cache: Path, name: re.Pattern[str]) -> list[Path]:
+    if not cache.is_dir():
+        return []
+    return sorted(f for f in cache.iterdir() if name.fullmatch(f.name) and f.is_dir())
+
+
+def _remove_unfinished(cache: Path, idle: float) -> int:
+    """Remove what writers that died have left, untouched for `idle` seconds; the bytes freed."""
+    freed = 0
+    for folder in _unfinished(cache):
+        with suppress(FileNotFoundError):
+            if time.time() - max(f.stat().st_mtime for f in (folder, *folder.iterdir())) > idle:
+                freed += _bytes(folder)
+                _remove(folder)
+    return freed
+
+
+def _remove(folder: Path) -> None:
+    """Remove the files of an entry, and the folder if nothing else is in it."""
+    for name in (_MANIFEST, _ARRAY):
+        (folder / name).unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _bytes(folder: Path) -> int:
+    sizes = 0
+    for name in (_ARRAY, _MANIFEST):
+        with suppress(FileNotFoundError):
+            sizes += (folder / name).stat().st_size
+    return sizes
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass

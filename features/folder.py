@@ -1,0 +1,71 @@
+"""A folder of clips: one subfolder a class."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from features.clips import Dataset, DatasetError
+from features.files import FoundClip, data_root, hashed_clips, visible_files, visible_folders
+
+_EXPECTED = "a subfolder with clips for each of two or more classes"
+
+
+def load_folder(root: Path, source_pattern: str | None = None) -> Dataset:
+    """The clips below each class folder, without predefined folds.
+
+    Classes are the sorted direct subfolders; every file below one is a clip, whatever its
+    extension. Files directly in the root are ignored, hidden files and folders everywhere.
+
+    Args:
+        root: the folder of class folders.
+        source_pattern: a regular expression searched in each clip's path below the root (forward
+            slashes); its first group is the source. Without it each clip is its own source.
+
+    Raises:
+        DatasetError: no such folder, fewer than two classes, a class without clips, a pattern
+            that is wrong or matches not every clip, files that cannot be read.
+    """
+    pattern = None if source_pattern is None else _compiled(source_pattern)
+    root = data_root(root, _EXPECTED)
+    folders = visible_folders(root)
+    if len(folders) < 2:
+        number = "one class folder" if folders else "no class folders"
+        raise DatasetError(f"{root}: {number}; expected {_EXPECTED}")
+    found: list[FoundClip] = []
+    faults: list[str] = []
+    for label, folder in enumerate(folders):
+        paths = [file.relative_to(root).as_posix() for file in visible_files(folder)]
+        if not paths:
+            faults.append(f"{folder}: no clips; expected {_EXPECTED}")
+        for path in paths:
+            source = path if pattern is None else _source(pattern, path)
+            if source is None:
+                faults.append(
+                    f"{root / path}: data.source_pattern {source_pattern!r} finds nothing"
+                )
+            found.append(FoundClip(path, label, None, source or path))
+    if faults:
+        raise DatasetError(*faults)
+    classes = tuple(folder.name for folder in folders)
+    return Dataset("folder", root, classes, hashed_clips(root, found))
+
+
+def _compiled(source_pattern: str) -> re.Pattern[str]:
+    try:
+        pattern = re.compile(source_pattern)
+    except re.error as error:
+        raise DatasetError(
+            f"data.source_pattern: found {source_pattern!r}; allowed a regular expression ({error})"
+        ) from None
+    if not pattern.groups:
+        raise DatasetError(
+            f"data.source_pattern: found {source_pattern!r}; "
+            "allowed a regular expression with a group, e.g. '([0-9]+)-[A-Z]'"
+        )
+    return pattern
+
+
+def _source(pattern: re.Pattern[str], path: str) -> str | None:
+    match = pattern.search(path)
+    return match[1] if match else None

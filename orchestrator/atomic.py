@@ -1,0 +1,71 @@
+"""Atomic files: another process sees the old content or the new one, never a part of it."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from orchestrator.errors import RunDirectoryError
+
+
+@contextmanager
+def replacing(path: Path, *, durable: bool = True) -> Iterator[TextIO]:
+    """A text stream that takes the place of `path` when the block ends well.
+
+    UTF-8, line ends as written; what UTF-8 cannot hold (half of a surrogate pair, as in a file
+    name that is not UTF-8) becomes a backslash escape. After an error nothing has changed. A
+    killed process may leave its temporary file, hidden and harmless, beside `path`.
+
+    Args:
+        path: the file, in a folder that exists.
+        durable: wait until the content is on the disk, so that it outlives a power failure; not
+            worth its milliseconds for a file that can be made again.
+
+    Raises:
+        RunDirectoryError: the file cannot be written: disk full, no permission.
+    """
+    # The random part keeps two machines apart that share the folder and the process id.
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise RunDirectoryError(f"{path}: cannot write: {reason(error)}") from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically and durably.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    with replacing(path) as stream:
+        stream.write(text)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write JSON atomically and durably; floats in the form that reads back the same.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+        ValueError: NaN or infinity, which JSON does not have.
+    """
+    write_text(path, json.dumps(data, allow_nan=False) + "\n")
+
+
+def reason(error: OSError) -> str:
+    """What the system says of an error, without the path."""
+    return error.strerror or type(error).__name__

@@ -1,0 +1,269 @@
+"""The command line: what `foldgrid` does with each of its words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from orchestrator.errors import FoldgridError
+
+if TYPE_CHECKING:
+    from orchestrator.plan import Experiment
+    from orchestrator.runner import RunResult
+
+app = typer.Typer(
+    help="Cross-validated grid search for audio classification, distributed with Ray.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Typer brings a click of its own or uses the installed one, depending on its version; what it
+# raises is only to be had through the classes that it exports.
+_ClickException: type[Exception] = next(
+    c for c in typer.BadParameter.__mro__ if c.__name__ == "ClickException"
+)
+
+Spec = Annotated[Path, typer.Argument(metavar="SPEC.yaml", help="The specification.")]
+RunDir = Annotated[Path, typer.Argument(metavar="RUN_DIR", help="A run directory.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="path.to.key=value", help="Override one value (YAML)."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+
+_LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    logging.getLogger("orchestrator").addHandler(logging.NullHandler())
+    for name in ("orchestrator", "features", "models"):
+        logging.getLogger(name).propagate = False
+    try:
+        code = app(standalone_mode=False)
+    except FoldgridError as error:
+        _complain(error.lines())
+        code = error.exit_code
+        if "--debug" in sys.argv:
+            raise
+    except typer.Abort:
+        code = 130
+    except _ClickException as error:
+        _complain([f"foldgrid: {error.format_message()}"])  # type: ignore[attr-defined]
+        code = 2
+    except KeyboardInterrupt:
+        code = 130
+    except BrokenPipeError:
+        # Whoever read our output went away; Python would complain again while it exits.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complain(lines: list[str]) -> None:
+    for line in lines:
+        print(line, file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"foldgrid {version('foldgrid')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _foldgrid(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    spec: Spec,
+    overrides: Set = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Run directory [results/<name>].")
+    ] = None,
+    extend: Annotated[
+        bool, typer.Option("--extend", help="Add trials to a finished plan.")
+    ] = False,
+    keep_failed: Annotated[
+        bool, typer.Option("--keep-failed", help="Do not run failed trials again.")
+    ] = False,
+    executor: Annotated[str, typer.Option(metavar="ray|serial", help="Where trials run.")] = "ray",
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="An existing Ray cluster.")
+    ] = None,
+    jobs: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Most trials at once.")
+    ] = None,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> int:
+    """Start a sweep, or continue it: finished trials are never run again."""
+    from orchestrator.progress import stderr_console
+    from orchestrator.runner import RunOptions, run_sweep
+
+    if executor not in ("ray", "serial"):
+        raise FoldgridError(f"--executor: found {executor!r}; allowed ray, serial")
+    if executor == "serial" and address is not None:
+        raise FoldgridError("--address: found beside --executor serial; allowed with ray only")
+    options = RunOptions(
+        specification=spec,
+        overrides=tuple(overrides or ()),
+        out=out,
+        extend=extend,
+        keep_failed=keep_failed,
+        executor=executor,
+        address=address,
+        jobs=jobs,
+    )
+    result = run_sweep(options, stderr_console(quiet))
+    for line in _closing(result, _command(sys.argv)):
+        print(line)
+    return result.exit_code
+
+
+def _closing(result: RunResult, command: str) -> list[str]:
+    """What is said at the end of a run."""
+    total = len(result.plan.trials)
+    lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
+    if result.best is not None:
+        best = result.best
+        values = ", ".join(f"{value:.4f}" for value in best.values)
+        lines.append(
+            f"best configuration: {best.configuration.id}"
+            f" ({best.metric} mean {best.mean:.4f}, standard deviation {best.std:.4f}"
+            f" over {len(best.values)} folds: {values})"
+        )
+        parameters = best.configuration.parameters
+        chosen = [f"{path}={parameters.get(path)}" for path in result.plan.varying]
+        if chosen:
+            lines.append(f"  {', '.join(chosen)}")
+    lines.append(f"tables: {result.run_dir / 'tables'}")
+    if result.finished < total:
+        lines.append(f"to continue: {command}")
+    return lines
+
+
+def _command(argv: list[str]) -> str:
+    import shlex
+
+    return shlex.join(["foldgrid", *argv[1:]])
+
+
+@app.command()
+def plan(
+    spec: Spec,
+    overrides: Set = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Show what a run would do; starts nothing."""
+    from orchestrator.capacity import measure, refuse_too_large
+    from orchestrator.plan_view import as_lines, as_values
+
+    experiment = _experiment(spec, overrides)
+    capacity = measure(experiment)
+    if as_json:
+        print(json.dumps(as_values(experiment, capacity), indent=2))
+    else:
+        print("\n".join(as_lines(experiment, capacity)))
+    refuse_too_large(experiment, capacity)
+    return 0
+
+
+def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
+    from orchestrator.plan import load_dataset, make_experiment
+    from orchestrator.provenance import origin
+    from orchestrator.sweep import load_sweep
+
+    sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
+    return make_experiment(sweep, load_dataset(sweep))
+
+
+@app.command()
+def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
+    """Extract the features of a specification into the cache."""
+    from orchestrator.errors import SpecificationError
+    from orchestrator.progress import stderr_console
+    from orchestrator.runner import bad_clip_lines, extract
+
+    experiment = _experiment(spec, overrides)
+    faults: list[str] = []
+    for feature in experiment.features:
+        extraction = extract(experiment, feature, stderr_console(quiet))
+        how = "from the cache" if extraction.cached else "extracted"
+        shape = list(extraction.array.shape)
+        print(f"{feature.kind}: {shape} {extraction.array.dtype}, {how}, key {extraction.key}")
+        bad = [(left.clip, left.problem) for left in extraction.bad]
+        faults += bad_clip_lines(experiment.sweep, bad)
+    if faults and experiment.sweep.settings.data.on_bad_clip == "refuse":
+        raise SpecificationError(*faults)
+    return 0
+
+
+@app.command()
+def report(run_dir: RunDir, debug: Debug = False) -> int:
+    """Rebuild the tables from a run directory alone."""
+    from orchestrator.tables import write_tables
+
+    paths = write_tables(run_dir.absolute())
+    print(f"{len(paths)} tables in {run_dir / 'tables'}")
+    return 0
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Remove every entry.")] = False,
+    debug: Debug = False,
+) -> int:
+    """Show the size of the feature cache, or clear it."""
+    from features.cache import cache_root, cache_size, clear_cache
+
+    from orchestrator.capacity import size
+    from orchestrator.errors import LostError
+
+    root = cache_root()
+    try:
+        entries, count = clear_cache(root) if clear else cache_size(root)
+    except OSError as error:
+        raise LostError(f"{root}: {error.strerror or error}") from error
+    print(f"{root}: {entries} entries, {size(count)}{' removed' if clear else ''}")
+    return 0
+
+
+def _not_yet(name: str, does: str) -> None:
+    def command(context: typer.Context) -> int:
+        raise FoldgridError(f"foldgrid {name}: not in this version yet")
+
+    command.__doc__ = f"{does} (not in this version yet)."
+    app.command(name, context_settings=_LATER)(command)
+
+
+for _name, _does in (
+    ("data", "Check, repair or fetch clips"),
+    ("refit", "Train the best configuration on all data but the test fold"),
+    ("predict", "Class probabilities for new clips"),
+    ("export", "Write the winner as one folder"),
+    ("schema", "Print the JSON Schema of a specification"),
+):
+    _not_yet(_name, _does)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Outcome: where each trial of a plan stands, and its scores without its predictions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from orchestrator.records import (
+    EpochRow,
+    ParameterCount,
+    Scores,
+    Status,
+    TrialFailure,
+    TrialRecord,
+)
+from orchestrator.run_directory import RunDirectory
+from orchestrator.run_sets import sets_by_configuration
+from orchestrator.trials import Plan, Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What the tables say of one trial; all of them fit in memory together.
+
+    Attributes:
+        trial: of the plan.
+        status: where it stands.
+        epoch: the epoch that counts; None, like the rest, for an unfinished trial.
+        val: at that epoch.
+        test: likewise; None too without a test fold.
+        parameters: of the model.
+        average_val_accuracy: running mean over the finished trials of its run set so far.
+        error: of a failed trial.
+    """
+
+    trial: Trial
+    status: Status
+    epoch: EpochRow | None = None
+    val: Scores | None = None
+    test: Scores | None = None
+    parameters: ParameterCount | None = None
+    average_val_accuracy: float | None = None
+    error: str = ""
+
+    def metric(self, name: str) -> float | None:
+        """A metric by its full name, e.g. `val_f1`; None where there is none."""
+        split, _, score = name.partition("_")
+        return score_of(self.val if split == "val" else self.test, score)
+
+    @property
+    def train_accuracy(self) -> float | None:
+        """Running value over the epoch that counts."""
+        return self.epoch.train_accuracy if self.epoch else None
+
+    @property
+    def train_loss(self) -> float | None:
+        """Likewise."""
+        return self.epoch.train_loss if self.epoch else None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One trial's outcome together with the record or failure that it was read from."""
+
+    outcome: Outcome
+    record: TrialRecord | None
+    failure: TrialFailure | None
+
+
+def score_of(scores: Scores | None, name: str) -> float | None:
+    """One of the scores by its name; None where there are none or it is not defined."""
+    value: float | None = None if scores is None else getattr(scores, name)
+    return value
+
+
+def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
+    """Every trial of the plan in plan order, one record in memory at a time.
+
+    Raises:
+        RunDirectoryError: a record is of another format version, or not readable.
+    """
+    averages = RunningAverages(plan)
+    for trial in plan.trials:
+        record = directory.record(trial)
+        if record is not None:
+            yield Entry(_finished(trial, record, averages), record, None)
+            continue
+        failure = directory.failure(trial)
+        if failure is None:
+            yield Entry(Outcome(trial, Status.PENDING), None, None)
+        else:
+            yield Entry(Outcome(trial, Status.FAILED, error=failure.error), None, failure)
+
+
+class RunningAverages:
+    """The first report's running mean of the validation accuracy, one for each run set."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Start with no run."""
+        self._set_of = sets_by_configuration(plan)
+        self._seen: dict[int, list[float]] = {}
+
+    def add(self, trial: Trial, accuracy: float) -> float:
+        """Take the next finished trial in plan order; the mean of its run set, it included."""
+        seen = self._seen.setdefault(self._set_of[trial.configuration.id], [])
+        seen.append(accuracy)
+        return math.fsum(seen) / len(seen)
+
+
+def _finished(trial: Trial, record: TrialRecord, averages: RunningAverages) -> Outcome:
+    return Outcome(
+        trial=trial,
+        status=Status.FINISHED,
+        epoch=next(row for row in record.epochs if row.epoch == record.epoch),
+        val=record.val.scores,
+        test=None if record.test is None else record.test.scores,
+        parameters=record.parameters,
+        average_val_accuracy=averages.add(trial, record.val.scores.accuracy),
+    )

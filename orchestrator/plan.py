@@ -1,0 +1,139 @@
+"""From a sweep and its data to the plan: the ordered list of trials."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from features.clips import Clip, Dataset, DatasetError
+from features.spec import FeatureSpec
+from orchestrator.errors import SpecificationError
+from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits
+from orchestrator.sweep import Sweep
+from orchestrator.trials import ClipRow, Plan, Trial
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A sweep together with its data.
+
+    Attributes:
+        sweep: the specification.
+        dataset: every clip.
+        folds: of each clip.
+        splits: in plan order.
+        plan: the trials.
+        leaks: sources or files in two folds, where `data.allow_leakage` lets them pass.
+    """
+
+    sweep: Sweep
+    dataset: Dataset
+    folds: tuple[int, ...]
+    splits: tuple[Split, ...]
+    plan: Plan
+    leaks: tuple[str, ...]
+
+    @property
+    def features(self) -> tuple[FeatureSpec, ...]:
+        """The distinct feature configurations in plan order."""
+        return tuple(dict.fromkeys(c.features for c in self.sweep.configurations))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The specification with the defaults that depend on the data filled in too."""
+        document = dict(self.sweep.document)
+        if self.sweep.settings.folds.protocol == "held_out":
+            tried = list(dict.fromkeys(split.fold for split in self.splits))
+            document["folds"] = document["folds"] | {"validate": tried}
+        return document
+
+    def split_of(self, trial: Trial) -> Split:
+        """The split that a trial runs on."""
+        key = (trial.test_fold, trial.fold)
+        return next(s for s in self.splits if (s.test_fold, s.fold) == key)
+
+
+def load_dataset(sweep: Sweep) -> Dataset:
+    """The clips that a specification names, found and hashed but not decoded.
+
+    Raises:
+        SpecificationError: the data cannot be used, with every fault.
+    """
+    from features import datasets
+
+    data = sweep.settings.data
+    root, manifest = sweep.root, sweep.manifest
+    try:
+        if data.dataset == "synthetic":
+            return datasets.load_synthetic()
+        assert root is not None
+        if data.dataset == "esc10":
+            return datasets.load_esc10(root)
+        if data.dataset == "folder":
+            return datasets.load_folder(root, data.source_pattern)
+        assert manifest is not None
+        return datasets.load_manifest(manifest, root)
+    except DatasetError as error:
+        key = "manifest" if data.dataset == "manifest" else "root"
+        place = sweep.source.place(("data", key))
+        faults = [fault.replace("; expected ", "; allowed ") for fault in error.faults]
+        raise SpecificationError(*(f"{place}: data.{key}: found {f}" for f in faults)) from None
+
+
+def make_experiment(
+    sweep: Sweep, dataset: Dataset, left_out: Sequence[tuple[Clip, str]] = ()
+) -> Experiment:
+    """The plan of a sweep on its data.
+
+    Args:
+        sweep: the specification.
+        dataset: its clips.
+        left_out: clips that could not be read, each with its problem.
+
+    Raises:
+        SpecificationError: folds that the data do not have, a leak, a class missing from a
+            training split.
+    """
+    settings = sweep.settings
+    problems = {clip.path: problem for clip, problem in left_out}
+    absent = frozenset(i for i, clip in enumerate(dataset.clips) if clip.path in problems)
+    try:
+        folds = assign_folds(dataset, settings.folds)
+        found = leaks(dataset, folds)
+        if found and not settings.data.allow_leakage:
+            place = sweep.source.place(("data",))
+            allowed = "each source in one fold (or data.allow_leakage: true)"
+            lines = [f"{place}: data: found {leak}; allowed {allowed}" for leak in found]
+            raise SpecificationError(*lines)
+        splits = make_splits(dataset, folds, settings.folds, absent)
+    except FoldError as error:
+        raise sweep.fault(_key_path(error.key), error.found, error.allowed) from None
+    plan = Plan(
+        name=settings.name,
+        metric=settings.search.metric,
+        mode=settings.search.mode or "max",
+        classes=dataset.classes,
+        clips=tuple(ClipRow(c.path, c.label, problems.get(c.path, "")) for c in dataset.clips),
+        trials=_trials(sweep, splits),
+        merged=sweep.merged,
+        leakage_allowed=settings.data.allow_leakage,
+    )
+    return Experiment(sweep, dataset, folds, splits, plan, tuple(found))
+
+
+def _trials(sweep: Sweep, splits: Sequence[Split]) -> tuple[Trial, ...]:
+    seeds = range(sweep.settings.seed, sweep.settings.seed + sweep.settings.repeats)
+    return tuple(
+        Trial(configuration, split.test_fold, split.fold, seed)
+        for split in splits
+        for configuration in sweep.configurations
+        for seed in seeds
+    )
+
+
+def _key_path(key: str) -> tuple[str | int, ...]:
+    return tuple(int(part) if part.isdecimal() else part for part in key.split("."))
+
+
+__all__ = ["Experiment", "load_dataset", "make_experiment"]

@@ -1,0 +1,96 @@
+"""The plan as `foldgrid plan` shows it: lines for people, values for programs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.capacity import Capacity, size
+from orchestrator.plan import Experiment
+
+_MOST_LINES = 30
+"""Configurations listed one by one."""
+
+
+def as_values(experiment: Experiment, capacity: Capacity) -> dict[str, Any]:
+    """The plan as JSON values."""
+    plan = experiment.plan
+    return {
+        "name": plan.name,
+        "clips": len(plan.clips),
+        "classes": list(plan.classes),
+        "metric": plan.metric,
+        "mode": plan.mode,
+        "merged": plan.merged,
+        "varying": list(plan.varying),
+        "splits": [
+            {
+                "test_fold": split.test_fold,
+                "fold": split.fold,
+                "train": len(split.train),
+                "val": len(split.val),
+                "test": len(split.test),
+            }
+            for split in experiment.splits
+        ],
+        "features": [
+            {"parameters": f.model_dump(mode="json"), "shape": list(f.shape)}
+            for f in experiment.features
+        ],
+        "configurations": [
+            {"configuration": c.id, "parameters": c.parameters} for c in plan.configurations
+        ],
+        "trials": [
+            {
+                "trial": t.id,
+                "configuration": t.configuration.id,
+                "test_fold": t.test_fold,
+                "fold": t.fold,
+                "seed": t.seed,
+            }
+            for t in plan.trials
+        ],
+        "feature_bytes": capacity.feature_bytes,
+        "object_store_bytes": capacity.store_bytes,
+        "resources": {"cpu": capacity.cpu, "gpu": capacity.gpu},
+        "concurrency": capacity.concurrency,
+        "warnings": [*experiment.sweep.warnings, *experiment.leaks],
+    }
+
+
+def as_lines(experiment: Experiment, capacity: Capacity) -> list[str]:
+    """The plan for people."""
+    plan = experiment.plan
+    folds = sorted(set(experiment.folds))
+    merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+    lines = [
+        f"{plan.name}: {len(plan.trials)} trials = {len(plan.configurations)} configurations"
+        f"{merged} x {len(experiment.splits)} splits"
+        f" x {experiment.sweep.settings.repeats} repeats",
+        f"data: {len(plan.clips)} clips, {len(plan.classes)} classes, folds {_join(folds)}",
+    ]
+    for split in experiment.splits:
+        test = "no test fold" if split.test_fold is None else f"test fold {split.test_fold}"
+        lines.append(
+            f"  {test}, validation fold {split.fold}: {len(split.train)} train,"
+            f" {len(split.val)} validation, {len(split.test)} test"
+        )
+    for configuration in plan.configurations[:_MOST_LINES]:
+        values = [f"{p}={configuration.parameters.get(p, '')}" for p in plan.varying]
+        lines.append(f"  {configuration.id}  {' '.join(values)}".rstrip())
+    if len(plan.configurations) > _MOST_LINES:
+        lines.append(f"  and {len(plan.configurations) - _MOST_LINES} more configurations")
+    epochs = sum(trial.configuration.train.epochs for trial in plan.trials)
+    shapes = _join([list(f.shape) for f in experiment.features])
+    return [
+        *lines,
+        f"ranked by {plan.metric} ({plan.mode}), the mean over the folds; {epochs} epochs in all",
+        f"features: {shapes} a clip, {size(capacity.feature_bytes)} of at most"
+        f" {size(capacity.store_bytes)} object store",
+        f"a trial: {capacity.cpu:g} CPU, {capacity.gpu:g} GPU; {capacity.concurrency} at once on"
+        f" this machine ({capacity.cores} cores, {capacity.gpus} GPUs)",
+        *(f"warning: {line}" for line in (*experiment.sweep.warnings, *experiment.leaks)),
+    ]
+
+
+def _join(values: list[Any]) -> str:
+    return ", ".join(str(value) for value in values)

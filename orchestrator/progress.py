@@ -1,0 +1,208 @@
+"""Progress: what a sweep is doing, live on a terminal and as plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
+
+from orchestrator.records import EpochRow, TrialRecord
+from orchestrator.trials import Plan, Trial
+
+_LINE_SECONDS = 30.0
+"""Between two plain lines while nothing ends."""
+
+
+@dataclass
+class SweepState:
+    """How far a sweep is.
+
+    Attributes:
+        plan: every trial, finished before or not.
+        total: trials of this call.
+        epochs_total: epochs of this call.
+        done: trials that finished in this call.
+        failed: trials that failed in this call.
+        running: epochs done by running trial.
+        epochs_done: epochs of this call, those of failed trials too.
+        scores: metric by finished trial, earlier calls included.
+    """
+
+    plan: Plan
+    total: int
+    epochs_total: int
+    done: int = 0
+    failed: int = 0
+    epochs_done: int = 0
+    running: dict[str, int] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    begun: float = 0.0
+
+    def score(self, record: TrialRecord) -> float | None:
+        """Note the metric of a finished trial; None where it has none."""
+        value = getattr(record.val.scores, self.plan.metric.removeprefix("val_"))
+        if value is not None:
+            self.scores[record.trial] = value
+        return None if value is None else float(value)
+
+    def best(self) -> tuple[str, float] | None:
+        """The best configuration among those whose every trial has finished, and its mean."""
+        means: dict[str, float] = {}
+        for configuration, trials in self._groups.items():
+            values = [self.scores[t] for t in trials if t in self.scores]
+            if len(values) == len(trials):
+                means[configuration] = fmean(values)
+        if not means:
+            return None
+        choose = max if self.plan.mode == "max" else min
+        name = choose(means, key=lambda key: means[key])
+        return name, means[name]
+
+    def seconds_left(self, now: float) -> float | None:
+        """Estimated from the epochs done since the first trial began; None before there are any."""
+        if not self.epochs_done or not self.begun:
+            return None
+        return (now - self.begun) / self.epochs_done * (self.epochs_total - self.epochs_done)
+
+    @property
+    def _groups(self) -> Mapping[str, Sequence[str]]:
+        groups: dict[str, list[str]] = {}
+        for trial in self.plan.trials:
+            groups.setdefault(trial.configuration.id, []).append(trial.id)
+        return groups
+
+
+class SweepProgress:
+    """Keeps the state up to date and shows it."""
+
+    def __init__(self, state: SweepState, epochs: Mapping[str, int], console: Console) -> None:
+        """Take the state, the epochs of each trial, and where to show them."""
+        self.state = state
+        self._epochs = epochs
+        self._console = console
+        self._live: Live | None = None
+        self._bar = _bar(console)
+        self._task = self._bar.add_task("epochs", total=state.epochs_total)
+        self._last_line = time.monotonic()
+
+    @contextmanager
+    def shown(self) -> Iterator[None]:
+        """Show the progress for as long as the context lasts."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with Live(
+            get_renderable=self._render, console=self._console, refresh_per_second=4, transient=True
+        ) as self._live:
+            yield
+
+    def started(self, trial: str) -> None:
+        """A trial runs its first step, or starts again."""
+        if not self.state.begun:
+            self.state.begun = time.monotonic()
+        self.state.epochs_done -= self.state.running.get(trial, 0)
+        self.state.running[trial] = 0
+
+    def epoch(self, trial: str, row: EpochRow) -> None:
+        """A trial ended an epoch."""
+        self.state.running[trial] = self.state.running.get(trial, 0) + 1
+        self.state.epochs_done += 1
+        self._bar.update(self._task, completed=self.state.epochs_done)
+        if self._live is None and time.monotonic() - self._last_line > _LINE_SECONDS:
+            self._line("")
+
+    def finished(self, record: TrialRecord) -> None:
+        """A trial ended well; its score counts for the best configuration so far."""
+        self.state.running.pop(record.trial, None)
+        self.state.done += 1
+        score = self.state.score(record)
+        text = "" if score is None else f" {self.state.plan.metric} {score:.4g}"
+        self._line(f"{record.trial} finished{text}")
+
+    def failed(self, trial: str, error: str) -> None:
+        """A trial ended with an error."""
+        epochs = self.state.running.pop(trial, 0)
+        self.state.epochs_done += self._epochs[trial] - epochs
+        self.state.failed += 1
+        self._line(f"{trial} failed: {error}")
+
+    def _line(self, event: str) -> None:
+        if self._live is None:
+            parts = [event] if event else []
+            say(self._console, " | ".join([*parts, self._summary()]))
+            self._last_line = time.monotonic()
+        elif " failed: " in event:
+            self._live.console.print(Text(event, style="red"))
+
+    def _summary(self) -> str:
+        state = self.state
+        parts = [f"{state.done}/{state.total} trials done"]
+        if state.failed:
+            parts.append(f"{state.failed} failed")
+        parts.append(f"{len(state.running)} running")
+        parts.append(f"{state.epochs_done}/{state.epochs_total} epochs")
+        left = state.seconds_left(time.monotonic())
+        if left is not None:
+            parts.append(f"about {duration(left)} left")
+        return ", ".join(parts)
+
+    def _render(self) -> RenderableType:
+        best = self.state.best()
+        lines = [Text(self._summary())]
+        if best is not None:
+            lines.append(
+                Text(f"best so far: {best[0]}, mean {self.state.plan.metric} {best[1]:.4f}")
+            )
+        return Group(self._bar, *lines)
+
+
+def say(console: Console, text: str) -> None:
+    """Print a line as it is: not wrapped, no markup."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def epochs_of(trials: Sequence[Trial]) -> dict[str, int]:
+    """Epochs by trial."""
+    return {trial.id: trial.configuration.train.epochs for trial in trials}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as `1 h 02 min`, `3 min 05 s` or `12 s`."""
+    whole = max(round(seconds), 0)
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 60} min {whole % 60:02d} s" if whole >= 60 else f"{whole} s"
+
+
+@contextmanager
+def counted(console: Console, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+    """A bar for a countable piece of work; one line before it where there is no terminal."""
+    if not console.is_terminal:
+        say(console, f"{title}: {total} clips")
+        yield lambda done, of: None
+        return
+    bar = _bar(console)
+    task = bar.add_task(title, total=total)
+    with bar:
+        yield lambda done, of: bar.update(task, completed=done, total=of)
+
+
+def _bar(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+def stderr_console(quiet: bool) -> Console:
+    """Where progress is shown: standard error, or nowhere."""
+    return Console(stderr=True, quiet=quiet)

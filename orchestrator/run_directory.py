@@ -1,0 +1,131 @@
+"""RunDirectory: reading what a sweep left on disk; writes nothing and needs no lock."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orchestrator import envelope
+from orchestrator.envelope import DamagedFileError
+from orchestrator.errors import RunDirectoryError
+from orchestrator.records import TrialFailure, TrialRecord
+from orchestrator.trials import Plan, Trial
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The plan, records and failures in a run directory, whole or of a sweep still running.
+
+    Attributes:
+        path: the folder; it need not exist.
+    """
+
+    path: Path
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan's file."""
+        return self.path / "plan.json"
+
+    @property
+    def tables(self) -> Path:
+        """The folder of the tables."""
+        return self.path / "tables"
+
+    def trial(self, trial: str) -> Path:
+        """The folder of one trial, by its identity."""
+        return self.path / "trials" / trial
+
+    def result_file(self, trial: str) -> Path:
+        """The file that a finished trial has."""
+        return self.trial(trial) / "result.json"
+
+    def failure_file(self, trial: str) -> Path:
+        """The file that a trial has whose latest attempt failed."""
+        return self.trial(trial) / "failure.json"
+
+    def traceback_file(self, trial: str) -> Path:
+        """The traceback of the latest failure."""
+        return self.trial(trial) / "traceback.txt"
+
+    def read_plan(self) -> Plan | None:
+        """The plan, or None where there is none.
+
+        Raises:
+            RunDirectoryError: it is damaged, of another format version, or not readable.
+        """
+        try:
+            fields = envelope.read(self.plan_file)
+            return None if fields is None else Plan.from_json(fields)
+        except (KeyError, TypeError, ValueError, IndexError) as error:
+            raise RunDirectoryError(f"{self.plan_file}: damaged: {_first_line(error)}") from error
+
+    def record(self, trial: Trial) -> TrialRecord | None:
+        """The record of a finished trial; None where there is none that can be believed.
+
+        A damaged one is named in a warning; its trial counts as not finished.
+
+        Raises:
+            RunDirectoryError: of another format version, or not readable.
+        """
+        path = self.result_file(trial.id)
+        try:
+            fields = envelope.read(path)
+            if fields is None:
+                return None
+            record = TrialRecord.from_json(fields)
+            if record.trial != trial.id:
+                raise DamagedFileError(f"it is of trial {record.trial}")
+            if all(row.epoch != record.epoch for row in record.epochs):
+                raise DamagedFileError(f"it lacks epoch {record.epoch}")
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
+            return None
+        return record
+
+    def failure(self, trial: Trial) -> TrialFailure | None:
+        """The latest failure of a trial, without regard to a record; None where there is none.
+
+        Raises:
+            RunDirectoryError: of another format version, or not readable.
+        """
+        path = self.failure_file(trial.id)
+        try:
+            fields = envelope.read(path)
+            if fields is None:
+                return None
+            failure = TrialFailure.from_json(fields, self._traceback(trial))
+            if failure.trial != trial.id:
+                raise DamagedFileError(f"it is of trial {failure.trial}")
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
+            return None
+        return failure
+
+    def records(self, plan: Plan) -> Iterator[TrialRecord]:
+        """The records of the finished trials in plan order, one in memory at a time.
+
+        Raises:
+            RunDirectoryError: one is of another format version, or not readable.
+        """
+        for trial in plan.trials:
+            record = self.record(trial)
+            if record is not None:
+                yield record
+
+    def _traceback(self, trial: Trial) -> str:
+        try:
+            return self.traceback_file(trial.id).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).splitlines() or [""]
+    return (
+        lines[0] if isinstance(error, DamagedFileError) else f"{type(error).__name__}: {lines[0]}"
+    )

@@ -1,0 +1,89 @@
+"""RunSet: the trials that share a running average and a set of run summary tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.trials import Configuration, Plan, Trial, Value, canonical, varying_paths
+
+HEADS = "model.heads"
+
+
+@dataclass(frozen=True)
+class RunSet:
+    """The trials of one model that differ in fold, seed and number of heads only.
+
+    Attributes:
+        model: its name.
+        values: the model's other varying keys with their values, None where absent.
+        by_fold: the model has several numbers of heads in the plan: one table a fold, with a
+            column for each; otherwise one table with a column for each fold.
+        trials: in plan order.
+    """
+
+    model: str
+    values: tuple[tuple[str, Value | None], ...]
+    by_fold: bool
+    trials: tuple[Trial, ...]
+
+
+def run_sets(plan: Plan) -> tuple[RunSet, ...]:
+    """The run sets in plan order; every trial is in one."""
+    index = sets_by_configuration(plan)
+    members: dict[int, list[Trial]] = {}
+    for trial in plan.trials:
+        members.setdefault(index[trial.configuration.id], []).append(trial)
+    varying = _varying_by_model(plan)
+    return tuple(_run_set(varying, trials) for trials in members.values())
+
+
+def sets_by_configuration(plan: Plan) -> dict[str, int]:
+    """The number of the run set, counted from 0 in plan order, for each configuration."""
+    varying = _varying_by_model(plan)
+    numbers: dict[str, int] = {}
+    result = {}
+    for configuration in plan.configurations:
+        name = configuration.model.name
+        values = _values(configuration, varying[name])
+        key = canonical([name, [value for _, value in values]])
+        result[configuration.id] = numbers.setdefault(key, len(numbers))
+    return result
+
+
+def twice_validated(trials: Iterable[Trial]) -> frozenset[int]:
+    """Validation folds that come with several test folds, so that their number is no name."""
+    tests: dict[int, set[int | None]] = {}
+    for trial in trials:
+        tests.setdefault(trial.fold, set()).add(trial.test_fold)
+    return frozenset(fold for fold, found in tests.items() if len(found) > 1)
+
+
+def repeated(plan: Plan) -> bool:
+    """Whether the plan runs more than one seed."""
+    return len({trial.seed for trial in plan.trials}) > 1
+
+
+def _run_set(varying: dict[str, tuple[str, ...]], trials: list[Trial]) -> RunSet:
+    first = trials[0].configuration
+    paths = varying[first.model.name]
+    return RunSet(
+        model=first.model.name,
+        values=_values(first, paths),
+        by_fold=HEADS in paths,
+        trials=tuple(trials),
+    )
+
+
+def _varying_by_model(plan: Plan) -> dict[str, tuple[str, ...]]:
+    configurations: dict[str, list[Configuration]] = {}
+    for configuration in plan.configurations:
+        configurations.setdefault(configuration.model.name, []).append(configuration)
+    return {name: varying_paths(tuple(found)) for name, found in configurations.items()}
+
+
+def _values(
+    configuration: Configuration, varying: tuple[str, ...]
+) -> tuple[tuple[str, Value | None], ...]:
+    parameters = configuration.parameters
+    return tuple((path, parameters.get(path)) for path in varying if path != HEADS)

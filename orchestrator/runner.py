@@ -1,0 +1,398 @@
+"""run_sweep: the story of a sweep, from the specification to the tables."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import numpy.typing as npt
+from features.cache import Extraction, cache_root, features_of
+from rich.console import Console
+
+from features.clips import Clip
+from features.spec import FeatureSpec
+from orchestrator import tables
+from orchestrator.atomic import write_json, write_text
+from orchestrator.capacity import measure, refuse_too_large
+from orchestrator.document import differences
+from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
+from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.ledger import Ledger
+from orchestrator.plan import Experiment, load_dataset, make_experiment
+from orchestrator.progress import SweepProgress, SweepState, counted, epochs_of, say
+from orchestrator.provenance import capture, changes, origin, runs, usable_cores
+from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.run_directory import RunDirectory
+from orchestrator.sweep import Sweep, load_sweep
+from orchestrator.trials import Plan, Trial
+from orchestrator.yaml_source import dump, read
+
+_log = logging.getLogger(__name__)
+
+_RENEW_SECONDS = 60.0
+"""Between two renewals of the tables during a sweep."""
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line says beside the specification.
+
+    Attributes:
+        specification: path of the YAML file.
+        overrides: `path.to.key=value`, the last wins.
+        out: the run directory; None for `results/<name>` below the working directory.
+        extend: accept a plan that holds every trial of the run directory and more.
+        keep_failed: do not run failed trials again.
+        executor: `ray` or `serial`.
+        address: of an existing Ray cluster.
+        jobs: most trials at once.
+    """
+
+    specification: Path
+    overrides: tuple[str, ...] = ()
+    out: Path | None = None
+    extend: bool = False
+    keep_failed: bool = False
+    executor: str = "ray"
+    address: str | None = None
+    jobs: int | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a sweep ended.
+
+    Attributes:
+        run_dir: absolute.
+        plan: every trial.
+        finished: how many of them have a record now.
+        failed: how many have failed and not finished since.
+        interrupted: stopped by SIGINT or SIGTERM.
+        best: the best configuration, if one has all its folds.
+    """
+
+    run_dir: Path
+    plan: Plan
+    finished: int
+    failed: int
+    interrupted: bool
+    best: tables.Best | None
+
+    @property
+    def exit_code(self) -> int:
+        """0 every trial finished, 1 some failed, 130 interrupted."""
+        if self.interrupted:
+            return 130
+        return 0 if self.finished == len(self.plan.trials) else 1
+
+
+def run_sweep(options: RunOptions, console: Console) -> RunResult:
+    """Run a sweep, or continue it.
+
+    Args:
+        options: what to run, where and how.
+        console: where progress is shown.
+
+    Raises:
+        FoldgridError: nothing was started, or (LostError) the disk or cluster was lost.
+    """
+    sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
+    experiment = make_experiment(sweep, load_dataset(sweep))
+    run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
+    if options.executor == "ray" and options.address is None:
+        refuse_too_large(experiment, measure(experiment))
+    directory = RunDirectory(run_dir)
+    _refuse_other(experiment, directory, options.extend)
+    ledger = Ledger.open(run_dir)
+    with ledger.locked(), _logged(run_dir), _interruptible() as stop:
+        # Again, since another driver may have written it before the lock was ours.
+        _refuse_other(experiment, directory, options.extend)
+        return _Run(experiment, ledger, options, console, stop).run()
+
+
+def _refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) -> None:
+    """Raise RunDirectoryError unless the run directory is new or of the same specification."""
+    stored = directory.read_plan()
+    if stored is None:
+        return
+    lines = _differences(experiment, directory.path, stored)
+    missing = {t.id for t in stored.trials} - {t.id for t in experiment.plan.trials}
+    same_data = [(c.path, c.label) for c in stored.clips] == [
+        (c.path, c.label) for c in experiment.plan.clips
+    ] and not any(line.startswith("data") for line in lines)
+    if not lines and not missing:
+        return
+    if extend and same_data and not missing:
+        return
+    if extend:
+        lines.append(
+            f"--extend: {len(missing)} trials of the run directory are not in the new plan"
+        )
+    head = f"{directory.path}: made from another specification; allowed the same, or another --out"
+    raise RunDirectoryError(head, *(f"  {line}" for line in lines))
+
+
+def _differences(experiment: Experiment, run_dir: Path, stored: Plan) -> list[str]:
+    try:
+        before = read(run_dir / "spec.yaml").data
+    except SpecificationError:
+        before = {}
+    lines = differences(before, experiment.document) if before else []
+    old = {run.get("data_fingerprint") for run in runs(run_dir)}
+    if old and experiment.dataset.fingerprint() not in old:
+        paths = {c.path for c in stored.clips} ^ {c.path for c in experiment.plan.clips}
+        names = f": {', '.join(sorted(paths)[:3])}" if paths else ""
+        lines.append(f"data: the clips are not those that the run directory was made from{names}")
+    return lines
+
+
+@dataclass
+class _Run:
+    """One call on a locked run directory."""
+
+    experiment: Experiment
+    ledger: Ledger
+    options: RunOptions
+    console: Console
+    stop: threading.Event
+
+    def run(self) -> RunResult:
+        plan = self.experiment.plan
+        pending = self.ledger.pending(plan, self.options.keep_failed)
+        arrays = self._features() if pending else self._as_before()
+        self._store()
+        lost: RunDirectoryError | None = None
+        if pending and not self.stop.is_set():
+            self._say(len(pending))
+            try:
+                self._execute(pending, arrays)
+            except RunDirectoryError as error:
+                # After the start it is no fault of the call any more: the disk was lost.
+                lost = error
+        if lost is not None:
+            raise LostError(*lost.faults) from lost
+        tables.write_tables(self.ledger.run_dir)
+        return self._result()
+
+    def _features(self) -> dict[FeatureSpec, npt.NDArray[np.float32]]:
+        """Extract what the trials need; bad clips are refused or left out of the experiment."""
+        found: dict[FeatureSpec, Extraction] = {}
+        for spec in self.experiment.features:
+            found[spec] = extract(self.experiment, spec, self.console)
+        bad = {left.clip: left.problem for e in found.values() for left in e.bad}
+        if bad:
+            self._leave_out(sorted(bad.items(), key=lambda item: item[0].path))
+        return {spec: extraction.array for spec, extraction in found.items()}
+
+    def _leave_out(self, bad: Sequence[tuple[Clip, str]]) -> None:
+        sweep = self.experiment.sweep
+        if sweep.settings.data.on_bad_clip == "refuse":
+            raise SpecificationError(*bad_clip_lines(sweep, bad))
+        self.experiment = make_experiment(sweep, self.experiment.dataset, bad)
+        for clip, problem in bad:
+            _log.warning("left out: %s: %s", clip.path, problem)
+        say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
+
+    def _as_before(self) -> dict[FeatureSpec, npt.NDArray[np.float32]]:
+        """Nothing to run: no features, and the clips that were left out stay left out."""
+        stored = self.ledger.read_plan()
+        problems = {c.path: c.problem for c in stored.clips if c.problem} if stored else {}
+        clips = [(c, problems[c.path]) for c in self.experiment.dataset.clips if c.path in problems]
+        if clips:
+            sweep, dataset = self.experiment.sweep, self.experiment.dataset
+            self.experiment = make_experiment(sweep, dataset, clips)
+        return {}
+
+    def _store(self) -> None:
+        """Write what a continuation and the summarizer need: specification, plan, environment."""
+        run_dir, experiment = self.ledger.run_dir, self.experiment
+        now = capture(
+            self.options.specification.absolute(),
+            experiment.dataset.fingerprint(),
+            self.options.executor,
+        )
+        before = runs(run_dir)
+        for line in changes(before[-1], now) if before else []:
+            self._warn(f"not as in the last run on this directory: {line}")
+        for line in (*experiment.sweep.warnings, *experiment.leaks):
+            self._warn(line)
+        write_json(run_dir / "environment.json", {"runs": [*before, now.to_json()]})
+        write_text(run_dir / "spec.yaml", dump(experiment.document))
+        self.ledger.write_plan(experiment.plan)
+
+    def _warn(self, line: str) -> None:
+        _log.warning(line)
+        self.console.print(f"warning: {line}")
+
+    def _say(self, pending: int) -> None:
+        plan = self.experiment.plan
+        done = len(plan.trials) - pending
+        merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+        skipped = f", {done} of them done before" if done else ""
+        _log.info("%d trials, %d pending", len(plan.trials), pending)
+        say(
+            self.console,
+            f"{plan.name}: {len(plan.configurations)} configurations{merged} x"
+            f" {len(self.experiment.splits)} folds = {len(plan.trials)} trials{skipped}",
+        )
+
+    def _execute(
+        self, pending: list[Trial], arrays: dict[FeatureSpec, npt.NDArray[np.float32]]
+    ) -> None:
+        settings = self.experiment.sweep.settings
+        dataset = self.experiment.dataset
+        job = Job(
+            trials=pending,
+            arrays=arrays,
+            labels=np.array([clip.label for clip in dataset.clips], dtype=np.int64),
+            splits={(s.test_fold, s.fold): s for s in self.experiment.splits},
+            classes=len(dataset.classes),
+            import_path=self.experiment.sweep.import_path,
+            resources=settings.resources,
+            max_failures=settings.execution.max_failures,
+            jobs=self.options.jobs,
+        )
+        epochs = epochs_of(pending)
+        plan = self.experiment.plan
+        state = SweepState(plan, len(pending), sum(epochs.values()))
+        for record in self.ledger.records(plan):
+            state.score(record)
+        progress = SweepProgress(state, epochs, self.console)
+        with progress.shown():
+            observer = _Writer(self.ledger, progress)
+            executor(self.options).run(job, observer, self.stop)
+
+    def _result(self) -> RunResult:
+        plan = self.experiment.plan
+        finished = sum(1 for _ in self.ledger.records(plan))
+        return RunResult(
+            run_dir=self.ledger.run_dir,
+            plan=plan,
+            finished=finished,
+            failed=len(self.ledger.failures(plan)),
+            interrupted=self.stop.is_set(),
+            best=tables.best_of_run(self.ledger.run_dir),
+        )
+
+
+@dataclass
+class _Writer:
+    """The observer that writes: records to the ledger at once, tables at most once a minute."""
+
+    ledger: Ledger
+    progress: SweepProgress
+    renewed: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.renewed = time.monotonic()
+
+    def started(self, trial: str) -> None:
+        self.progress.started(trial)
+
+    def epoch(self, trial: str, row: EpochRow) -> None:
+        self.progress.epoch(trial, row)
+
+    def finished(self, record: TrialRecord) -> None:
+        self.ledger.record(record)
+        self.progress.finished(record)
+        self._renew()
+
+    def failed(self, failure: TrialFailure) -> None:
+        self.ledger.fail(failure)
+        _log.error("%s failed: %s", failure.trial, failure.error)
+        self.progress.failed(failure.trial, failure.error)
+        self._renew()
+
+    def _renew(self) -> None:
+        if time.monotonic() - self.renewed > _RENEW_SECONDS:
+            tables.write_tables(self.ledger.run_dir)
+            self.renewed = time.monotonic()
+
+
+def executor(options: RunOptions) -> Executor:
+    """The executor that the options name."""
+    if options.executor == "serial":
+        return SerialExecutor()
+    # Not at module level: ray takes a second to import.
+    from orchestrator.ray_executor import RayExecutor
+
+    return RayExecutor(options.address)
+
+
+def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extraction:
+    """The features of every clip, from the cache or extracted with a progress bar.
+
+    Raises:
+        LostError: the cache cannot be written, or a worker process died.
+    """
+    clips = len(experiment.dataset.clips)
+    begun = time.monotonic()
+    try:
+        with counted(console, f"extracting {spec.kind}", clips) as progress:
+            extraction = features_of(
+                experiment.dataset,
+                spec,
+                cache=cache_root(),
+                workers=usable_cores(),
+                progress=progress,
+            )
+    except (OSError, RuntimeError) as error:
+        raise LostError(f"feature cache {cache_root()}: {error}") from error
+    how = "read from the cache" if extraction.cached else "extracted"
+    _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)
+    return extraction
+
+
+def bad_clip_lines(sweep: Sweep, bad: Sequence[tuple[Clip, str]]) -> list[str]:
+    """One fault for each clip that cannot be used."""
+    place = sweep.source.place(("data",))
+    allowed = "readable audio (or data.on_bad_clip: skip)"
+    return [f"{place}: data: found bad clip {c.path} ({p}); allowed {allowed}" for c, p in bad]
+
+
+@contextmanager
+def _interruptible() -> Iterator[threading.Event]:
+    """An event that the first SIGINT or SIGTERM sets; the second ends the program at once."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    if threading.current_thread() is not threading.main_thread():
+        # A notebook's kernel thread, say: Python lets only the main one have handlers.
+        yield stop
+        return
+    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logged(run_dir: Path) -> Iterator[None]:
+    """Keep the full story in `log.txt`."""
+    handler = logging.FileHandler(run_dir / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in ("orchestrator", "features", "models")]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()
