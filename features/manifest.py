@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import posixpath
 import re
 from collections.abc import Iterator
@@ -49,10 +50,13 @@ def load_manifest(manifest: Path, root: Path) -> Dataset:
             faults.extend(f"{place}: {problem}" for problem in problems)
         else:
             rows.append(_row(place, cells))
-    faults.extend(_faults_between(manifest, rows) if not faults or rows else [])
+    faults.extend(_faults_between(rows))
+    classes = tuple(sorted({row.label for row in rows}))
+    if not faults and len(classes) < 2:
+        what = "one label" if rows else "no clips"
+        faults.append(f"{manifest}: {what}; expected clips of two or more labels")
     if faults:
         raise DatasetError(*faults)
-    classes = tuple(sorted({row.label for row in rows}))
     found = [FoundClip(r.path, classes.index(r.label), r.fold, r.source, r.place) for r in rows]
     return Dataset("manifest", root, classes, hashed_clips(root, found))
 
@@ -67,7 +71,8 @@ def _lines(manifest: Path) -> list[str]:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise DatasetError(f"{manifest}:{line}: not valid UTF-8") from None
-    return text.splitlines(keepends=True)
+    # Not str.splitlines, which also parts lines at characters that CSV allows within a cell.
+    return list(io.StringIO(text, newline=""))
 
 
 def _records(
@@ -103,7 +108,9 @@ def _columns(place: str, header: list[str]) -> list[str]:
         for name in columns
         if name not in _COLUMNS
     ]
-    faults += [f"{place}: no column {name!r}" for name in _REQUIRED if name not in columns]
+    # An unknown column is most likely the missing one misspelt: one fault, not two.
+    if not faults:
+        faults = [f"{place}: no column {name!r}" for name in _REQUIRED if name not in columns]
     faults += [
         f"{place}: the column {name!r} is there twice"
         for name in _COLUMNS
@@ -140,7 +147,7 @@ def _row(place: str, cells: dict[str, str]) -> _Row:
     return _Row(place, path, cells["label"].strip(), int(fold) if fold else None, source or path)
 
 
-def _faults_between(manifest: Path, rows: list[_Row]) -> list[str]:
+def _faults_between(rows: list[_Row]) -> list[str]:
     faults = []
     first: dict[str, _Row] = {}
     for row in rows:
@@ -154,7 +161,4 @@ def _faults_between(manifest: Path, rows: list[_Row]) -> list[str]:
             for row in rows
             if row.fold is None
         ]
-    if len({row.label for row in rows}) < 2:
-        number = "one label" if rows else "no clips"
-        faults.append(f"{manifest}: {number}; expected clips of two or more labels")
     return faults

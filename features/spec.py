@@ -113,7 +113,7 @@ class LogMelSpec(_Clipped):
         f_max: upper edge of the highest band, Hz; null is half the rate.
         top_db: values lower than the clip's maximum by more than this are raised to it, dB;
             null leaves them.
-        backend: the library that computes it; both agree to 1e-4 dB.
+        backend: the library that computes it; both agree to 0.01 dB.
     """
 
     kind: Literal["log_mel"] = "log_mel"
@@ -128,7 +128,8 @@ class LogMelSpec(_Clipped):
     @property
     def shape(self) -> tuple[int, int]:
         """`(n_mels, frames)`."""
-        return self.n_mels, 1 + self.samples // self.hop_length
+        # The padding is n_fft // 2 at both ends, which for an odd window is one sample less.
+        return self.n_mels, 1 + (self.samples - self.n_fft % 2) // self.hop_length
 
     @model_validator(mode="after")
     def _band_edges(self) -> LogMelSpec:

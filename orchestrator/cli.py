@@ -144,11 +144,12 @@ def _closing(result: RunResult, command: str) -> list[str]:
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
     if result.best is not None:
         best = result.best
-        values = ", ".join(f"{value:.4f}" for value in best.values)
+        values = [fold.value for fold in best.folds if fold.value is not None]
+        each = ", ".join(f"{value:.4f}" for value in values)
         lines.append(
             f"best configuration: {best.configuration.id}"
             f" ({best.metric} mean {best.mean:.4f}, standard deviation {best.std:.4f}"
-            f" over {len(best.values)} folds: {values})"
+            f" over {len(values)} folds: {each})"
         )
         parameters = best.configuration.parameters
         chosen = [f"{path}={parameters.get(path)}" for path in result.plan.varying]
@@ -234,7 +235,6 @@ def cache(
 ) -> int:
     """Show the size of the feature cache, or clear it."""
     from features.cache import cache_root, cache_size, clear_cache
-
     from orchestrator.capacity import size
     from orchestrator.errors import LostError
 

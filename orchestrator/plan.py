@@ -76,9 +76,16 @@ def load_dataset(sweep: Sweep) -> Dataset:
         return datasets.load_manifest(manifest, root)
     except DatasetError as error:
         key = "manifest" if data.dataset == "manifest" else "root"
-        place = sweep.source.place(("data", key))
-        faults = [fault.replace("; expected ", "; allowed ") for fault in error.faults]
-        raise SpecificationError(*(f"{place}: data.{key}: found {f}" for f in faults)) from None
+        raise SpecificationError(*(_data_fault(sweep, f, key) for f in error.faults)) from None
+
+
+def _data_fault(sweep: Sweep, fault: str, key: str) -> str:
+    """A fault of the data, at the key of the specification that led to them."""
+    named, _, rest = fault.partition("data.source_pattern: ")
+    if not named and rest:
+        key, fault = "source_pattern", rest
+    text = fault.replace("; expected ", "; allowed ")
+    return f"{sweep.source.place(('data', key))}: data.{key}: found {text}"
 
 
 def make_experiment(

@@ -21,6 +21,7 @@ os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import logging
 import shutil
+import socket
 import tempfile
 import threading
 import time
@@ -229,6 +230,7 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
     try:
         if address is not None:
+            _knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
             return
         cores = usable_cores()
@@ -246,6 +248,13 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"--address {address}" if address else "a Ray on this machine"
         raise ClusterError(f"{where}: found no Ray to use ({_line(error)})") from error
+
+
+def _knock(address: str) -> None:
+    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def _sweep_leftovers() -> None:

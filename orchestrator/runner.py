@@ -15,14 +15,15 @@ from types import FrameType
 
 import numpy as np
 import numpy.typing as npt
-from features.cache import Extraction, cache_root, features_of
 from rich.console import Console
 
+from features.cache import Extraction, cache_root, features_of
 from features.clips import Clip
 from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.atomic import write_json, write_text
 from orchestrator.capacity import measure, refuse_too_large
+from orchestrator.configuration_scores import Best
 from orchestrator.document import differences
 from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
@@ -85,7 +86,7 @@ class RunResult:
     finished: int
     failed: int
     interrupted: bool
-    best: tables.Best | None
+    best: Best | None
 
     @property
     def exit_code(self) -> int:
@@ -133,10 +134,9 @@ def _refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool)
         return
     if extend and same_data and not missing:
         return
-    if extend:
-        lines.append(
-            f"--extend: {len(missing)} trials of the run directory are not in the new plan"
-        )
+    if missing:
+        flag = "--extend: " if extend else ""
+        lines.append(f"{flag}{len(missing)} trials of the run directory are not in the new plan")
     head = f"{directory.path}: made from another specification; allowed the same, or another --out"
     raise RunDirectoryError(head, *(f"  {line}" for line in lines))
 
@@ -170,18 +170,15 @@ class _Run:
         pending = self.ledger.pending(plan, self.options.keep_failed)
         arrays = self._features() if pending else self._as_before()
         self._store()
-        lost: RunDirectoryError | None = None
-        if pending and not self.stop.is_set():
-            self._say(len(pending))
-            try:
+        try:
+            if pending and not self.stop.is_set():
+                self._say(len(pending))
                 self._execute(pending, arrays)
-            except RunDirectoryError as error:
-                # After the start it is no fault of the call any more: the disk was lost.
-                lost = error
-        if lost is not None:
-            raise LostError(*lost.faults) from lost
-        tables.write_tables(self.ledger.run_dir)
-        return self._result()
+            tables.write_tables(self.ledger.run_dir)
+            return self._result()
+        except RunDirectoryError as error:
+            # After the start it is no fault of the call any more: the disk was lost.
+            raise LostError(*error.faults) from error
 
     def _features(self) -> dict[FeatureSpec, npt.NDArray[np.float32]]:
         """Extract what the trials need; bad clips are refused or left out of the experiment."""

@@ -321,9 +321,10 @@ class _Reader:
                     check_factory(load_factory(model.name, folders), model.params)
                     digest = source_hash(model.name, folders)
                 except FactoryError as error:
+                    key = ("params", error.parameter) if error.parameter else ("name",)
                     found = f"{model.name} ({error})"
                     allowed = "a factory(input_shape, classes, **params) beside this file"
-                    self.faults.append(self.source.fault(("model", "name"), found, allowed))
+                    self.faults.append(self.source.fault(("model", *key), found, allowed))
                     continue
                 configuration = Configuration(
                     configuration.features, model, configuration.train, digest

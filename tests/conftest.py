@@ -142,10 +142,15 @@ def ray_address() -> Iterator[str]:
     cluster.shutdown()
 
 
-def tables_of(run_dir: Path) -> dict[str, bytes]:
+@pytest.fixture
+def tables_of() -> Callable[[Path], dict[str, bytes]]:
     """Every table that must be equal between equal runs, by name."""
-    return {
-        path.name: path.read_bytes()
-        for path in sorted((run_dir / "tables").glob("*.csv"))
-        if path.name != "timings.csv"
-    }
+
+    def tables(run_dir: Path) -> dict[str, bytes]:
+        return {
+            path.name: path.read_bytes()
+            for path in sorted((run_dir / "tables").glob("*.csv"))
+            if path.name != "timings.csv"
+        }
+
+    return tables

@@ -55,10 +55,13 @@ TIMING = Timing("2026-01-02T03:04:05+00:00", 1.5, 1.25, 1, "host", "cpu")
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 scores = st.builds(Scores, *[finite] * 5, st.none() | finite, *[finite] * 3)
-predictions = st.lists(
-    st.tuples(st.integers(0, 9), st.integers(0, 1), st.integers(0, 1), st.tuples(finite, finite)),
-    max_size=3,
-).map(lambda rows: Predictions(*(tuple(row[i] for row in rows) for i in range(4))))
+predictions = st.builds(
+    Predictions,
+    clips=st.lists(st.integers(0, 9), max_size=3).map(tuple),
+    labels=st.lists(st.integers(0, 1), max_size=3).map(tuple),
+    predicted=st.lists(st.integers(0, 1), max_size=3).map(tuple),
+    probabilities=st.lists(st.tuples(finite, finite), max_size=3).map(tuple),
+)
 split_results = st.builds(SplitResult, scores, predictions)
 
 

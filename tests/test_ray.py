@@ -1,0 +1,192 @@
+"""Sweeps on a real Ray: equal tables, failures, kills."""
+
+from __future__ import annotations
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.ray
+
+COMMAND = [sys.executable, "-m", "orchestrator.cli", "run"]
+
+
+def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
+    with (run_dir / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+BOTH_MODELS: dict[str, Any] = {
+    "grid": [{"name": "cnn1d"}, {"name": "cnn_transformer", "heads": {"grid": [1, 2]}}]
+}
+
+
+def test_ray_and_serial_give_the_same_tables(
+    foldgrid, tables_of, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    features = {"kind": "log_mel", "sample_rate": 8000, "seconds": 0.5, "hop_length": 128}
+    spec = write_spec(model=BOTH_MODELS, features=features)
+    runs = {
+        "serial": ("--executor", "serial"),
+        "two": ("--address", ray_address),
+        "one": ("--address", ray_address, "--jobs", "1"),
+    }
+    for name, options in runs.items():
+        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *options)
+        assert result.code == 0, result.err
+    serial = tables_of(tmp_path / "serial")
+    assert len(rows(tmp_path / "serial", "trials")) == 6
+    assert len(serial) > 10
+    assert tables_of(tmp_path / "two") == serial
+    assert tables_of(tmp_path / "one") == serial
+
+
+def test_two_feature_kinds_in_one_sweep(
+    foldgrid, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    shared = {"sample_rate": 8000, "seconds": 0.6}
+    kinds = [{"kind": "log_mel", "hop_length": 128} | shared, {"kind": "waveform"} | shared]
+    spec = write_spec(model={"name": "cnn1d"}, features={"grid": kinds})
+    out = tmp_path / "run"
+    result = foldgrid("run", spec, "--out", out, "--quiet", "--address", ray_address)
+    assert result.code == 0, result.err
+    assert [t["features.kind"] for t in rows(out, "trials")] == ["log_mel", "waveform"] * 2
+
+
+DYING = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+class Dying(nn.Module):
+    def __init__(self, channels, classes, how):
+        super().__init__()
+        self.how, self.flag = how, Path(__file__).with_name("flag")
+        self.layer = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        if self.how == "killed once" and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "killed always":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.how == "exits":
+            raise SystemExit("enough")
+        return self.layer(x.mean(dim=2))
+
+def build(input_shape, classes, how="lives"):
+    return Dying(input_shape[0], classes, how)
+"""
+
+
+def test_a_worker_that_dies_is_tried_again_and_the_others_go_on(
+    foldgrid, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    (tmp_path / "dying.py").write_text(DYING)
+    ways = ["killed once", "killed always", "exits", "lives"]
+    model = {"name": "dying:build", "params": {"how": {"grid": ways}}}
+    spec = write_spec(model=model, folds={"test": 1, "validate": [2]})
+    out = tmp_path / "run"
+    options = ("--address", ray_address, "--set", "execution.max_failures=1", "--jobs", "1")
+    result = foldgrid("run", spec, "--out", out, "--quiet", *options)
+    assert result.code == 1, result.err
+    trials = {t["model.params.how"]: t for t in rows(out, "trials")}
+    assert {way: trials[way]["status"] for way in ways} == {
+        "killed once": "finished",
+        "killed always": "failed",
+        "exits": "failed",
+        "lives": "finished",
+    }
+    assert "died" in trials["killed always"]["error"]
+    assert trials["exits"]["error"] == "SystemExit: enough"
+    attempts = {t["trial"]: t["attempts"] for t in rows(out, "timings")}
+    assert attempts[trials["killed once"]["trial"]] == "2"
+    assert attempts[trials["lives"]["trial"]] == "1"
+
+
+def test_a_cluster_that_is_not_there_is_said_in_one_line(
+    foldgrid, write_spec, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    spec = write_spec()
+    result = foldgrid("run", spec, "--out", out, "--quiet", "--address", "127.0.0.1:1")
+    assert result.code == 2
+    assert "--address 127.0.0.1:1" in result.err.splitlines()[-1]
+
+
+def test_more_than_the_cluster_has_is_refused(
+    foldgrid, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    options = ("--set", "resources.cpu=64", "--address", ray_address)
+    result = foldgrid("run", write_spec(), "--out", tmp_path / "run", "--quiet", *options)
+    assert result.code == 2
+    assert "resources.cpu: found 64; allowed at most 2" in result.err
+
+
+# The driver as a process of its own
+
+LONG = {"epochs": 40, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.001}}
+
+
+def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, str(spec), "--out", str(out), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_records(process: subprocess.Popen[str], out: Path, count: int) -> None:
+    deadline = time.monotonic() + 120
+    while len(list(out.glob("trials/*/result.json"))) < count:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no records"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_driver_loses_nothing_and_repeats_nothing(
+    foldgrid, tables_of, write_spec, tmp_path: Path
+) -> None:
+    folds = {"test": 1, "validate": [2, 3, 4]}
+    spec = write_spec(train=LONG, folds=folds)
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    assert foldgrid("run", spec, "--out", whole, "--executor", "serial", "--quiet").code == 0
+    process = start(spec, killed)
+    wait_for_records(process, killed, 2)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    before = {p: p.stat().st_mtime_ns for p in killed.glob("trials/*/result.json")}
+    assert 2 <= len(before) < 6
+    again = start(spec, killed)
+    _, errors = again.communicate(timeout=120)
+    assert again.returncode == 0, errors
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert tables_of(killed) == tables_of(whole)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_driver_saves_and_says_how_to_go_on(
+    write_spec, tmp_path: Path, number: signal.Signals
+) -> None:
+    spec = write_spec(train=LONG | {"epochs": 400}, folds={"test": 1, "validate": [2, 3, 4]})
+    out = tmp_path / "run"
+    process = start(spec, out)
+    wait_for_records(process, out, 1)
+    process.send_signal(number)
+    printed, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "to continue: foldgrid run" in printed
+    assert "Traceback" not in errors
+    statuses = {t["status"] for t in rows(out, "trials")}
+    assert statuses == {"finished", "pending"}

@@ -1,0 +1,421 @@
+"""Whole sweeps on a small dataset through the command line, with the serial executor."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from sklearn import metrics
+
+from orchestrator.yaml_source import read
+
+SERIAL = ("--executor", "serial", "--quiet")
+
+
+def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
+    with (run_dir / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """One finished run that several tests read."""
+    return {"folder": tmp_path_factory.mktemp("finished")}
+
+
+@pytest.fixture
+def run_dir(foldgrid, write_spec, finished: dict[str, Path]) -> Path:
+    if "run" not in finished:
+        out = finished["folder"] / "run"
+        result = foldgrid("run", write_spec(), "--out", out, *SERIAL)
+        assert result.code == 0, result.err
+        finished["run"] = out
+        finished["out"] = result.out  # type: ignore[assignment]
+    return finished["run"]
+
+
+def test_every_trial_is_a_finished_row_in_plan_order(run_dir: Path) -> None:
+    trials = rows(run_dir, "trials")
+    assert [(t["fold"], t["model.init"]) for t in trials] == [
+        ("2", "random"),
+        ("2", "xavier"),
+        ("3", "random"),
+        ("3", "xavier"),
+    ]
+    assert {t["status"] for t in trials} == {"finished"}
+    assert {t["test_fold"] for t in trials} == {"1"}
+    assert len(rows(run_dir, "epochs")) == 8
+    for trial in trials:
+        path = run_dir / "trials" / trial["trial"] / "result.json"
+        assert json.loads(path.read_text())["format_version"] == 1
+
+
+def test_metrics_agree_with_the_predictions(run_dir: Path) -> None:
+    predictions = pd.read_csv(run_dir / "tables" / "predictions.csv")
+    classes = ["low", "noise", "ticks"]
+    for trial in rows(run_dir, "trials"):
+        for split in ("val", "test"):
+            mine = predictions[(predictions.trial == trial["trial"]) & (predictions.split == split)]
+            assert len(mine) == 9
+            scores = mine[[f"prob_{name}" for name in classes]].to_numpy()
+            assert np.allclose(scores.sum(axis=1), 1)
+            assert (np.array(classes)[scores.argmax(axis=1)] == mine.predicted).all()
+            truth = mine.label
+            for average, suffix in (("macro", ""), ("weighted", "_weighted")):
+                expected = metrics.precision_recall_fscore_support(
+                    truth, mine.predicted, average=average, zero_division=0
+                )
+                for name, value in zip(("precision", "recall", "f1"), expected, strict=False):
+                    assert float(trial[f"{split}_{name}{suffix}"]) == pytest.approx(value, abs=1e-9)
+            accuracy = metrics.accuracy_score(truth, mine.predicted)
+            assert float(trial[f"{split}_accuracy"]) == pytest.approx(accuracy, abs=1e-9)
+            area = metrics.roc_auc_score(truth, scores, multi_class="ovr", labels=classes)
+            assert float(trial[f"{split}_auroc"]) == pytest.approx(area, abs=1e-9)
+            loss = metrics.log_loss(truth, scores, labels=classes)
+            assert float(trial[f"{split}_loss"]) == pytest.approx(loss, abs=1e-6)
+
+
+def test_the_test_fold_is_never_trained_or_validated_on(run_dir: Path) -> None:
+    for row in rows(run_dir, "predictions"):
+        fold = Path(row["clip"]).name[0]
+        assert (row["split"] == "test") == (fold == "1")
+
+
+def test_the_closing_lines_name_the_best_and_the_tables(run_dir: Path, finished) -> None:
+    best = max(rows(run_dir, "configurations"), key=lambda r: float(r["mean_val_accuracy"]))
+    assert f"best configuration: {best['configuration']} (val_accuracy mean" in finished["out"]
+    assert str(run_dir / "tables") in finished["out"]
+
+
+def test_the_stored_specification_is_complete_and_runs(
+    tables_of, foldgrid, run_dir: Path, tmp_path: Path, clips: Path
+) -> None:
+    stored = read(run_dir / "spec.yaml").data
+    assert stored["folds"]["validate"] == [2, 3]
+    assert stored["train"]["optimizer"]["nesterov"] is False
+    assert stored["data"]["root"] == str(clips)
+    again = tmp_path / "again"
+    assert foldgrid("run", run_dir / "spec.yaml", "--out", again, *SERIAL).code == 0
+    assert tables_of(again) == tables_of(run_dir)
+    assert read(again / "spec.yaml").data == stored
+
+
+def test_the_environment_is_kept(run_dir: Path) -> None:
+    (start, *_) = json.loads((run_dir / "environment.json").read_text())["runs"]
+    assert start["packages"]["torch"].startswith("2.11")
+    assert len(start["data_fingerprint"]) == 64
+
+
+def test_a_finished_run_is_not_repeated(tables_of, foldgrid, write_spec, run_dir: Path) -> None:
+    before = {p: p.stat().st_mtime_ns for p in run_dir.glob("trials/*/result.json")}
+    tables = tables_of(run_dir)
+    shutil.rmtree(run_dir / "tables")
+    assert foldgrid("run", write_spec(), "--out", run_dir, *SERIAL).code == 0
+    assert {p: p.stat().st_mtime_ns for p in run_dir.glob("trials/*/result.json")} == before
+    assert tables_of(run_dir) == tables
+
+
+def test_a_lost_trial_is_run_again_and_gives_the_same_tables(
+    tables_of, foldgrid, write_spec, run_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    first, second, *kept = sorted(copy.glob("trials/*/result.json"))
+    first.unlink()
+    second.write_text(second.read_text()[:100])
+    before = {p: p.stat().st_mtime_ns for p in kept}
+    assert foldgrid("run", write_spec(), "--out", copy, *SERIAL).code == 0
+    assert tables_of(copy) == tables_of(run_dir)
+    assert {p: p.stat().st_mtime_ns for p in kept} == before
+    assert "damaged" in (copy / "log.txt").read_text()
+
+
+def test_report_rebuilds_the_tables_from_the_run_directory_alone(
+    tables_of, foldgrid, run_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    for part in ("plan.json", "trials"):
+        source = run_dir / part
+        if source.is_dir():
+            shutil.copytree(source, copy / part)
+        else:
+            copy.mkdir(exist_ok=True)
+            shutil.copy(source, copy)
+    assert foldgrid("report", copy).code == 0
+    assert tables_of(copy) == tables_of(run_dir)
+
+
+def test_report_of_no_run_directory(foldgrid, tmp_path: Path) -> None:
+    result = foldgrid("report", tmp_path / "nothing")
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 1
+
+
+def test_another_specification_is_refused_with_the_difference(
+    tables_of, foldgrid, write_spec, run_dir: Path
+) -> None:
+    before = tables_of(run_dir), (run_dir / "spec.yaml").read_bytes()
+    result = foldgrid("run", write_spec(), "--set", "train.epochs=3", "--out", run_dir, *SERIAL)
+    assert result.code == 2
+    assert "train.epochs: 2 in the run directory, 3 now" in result.err
+    assert (tables_of(run_dir), (run_dir / "spec.yaml").read_bytes()) == before
+
+
+def test_what_may_change_between_two_calls(foldgrid, write_spec, run_dir: Path) -> None:
+    free = ("execution.max_failures=5", "checkpoint.every=3", "resources.cpu=0.5")
+    sets = [word for text in free for word in ("--set", text)]
+    assert foldgrid("run", write_spec(), *sets, "--out", run_dir, *SERIAL).code == 0
+
+
+def test_changed_data_are_another_specification(
+    foldgrid, write_spec, run_dir: Path, clips: Path, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved"
+    shutil.copytree(clips, moved)
+    spec = write_spec(data={"dataset": "manifest", "manifest": str(moved / "manifest.csv")})
+    assert foldgrid("run", spec, "--out", run_dir, *SERIAL).code == 0, "the root may move"
+    samples, rate = soundfile.read(moved / "low" / "1-0.wav")
+    soundfile.write(moved / "low" / "1-0.wav", samples * 0.5, rate)
+    result = foldgrid("run", spec, "--out", run_dir, *SERIAL)
+    assert result.code == 2
+    assert "data: the clips are not those" in result.err
+
+
+def test_extend_keeps_what_is_finished(foldgrid, write_spec, run_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    before = {p: p.stat().st_mtime_ns for p in copy.glob("trials/*/result.json")}
+    more = ("--set", "folds.validate=[2, 3, 4]", "--out", copy, *SERIAL)
+    assert foldgrid("run", write_spec(), *more).code == 2
+    assert foldgrid("run", write_spec(), *more, "--extend").code == 0
+    assert len(rows(copy, "trials")) == 6
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    fewer = foldgrid("run", write_spec(), "--out", copy, "--extend", *SERIAL)
+    assert fewer.code == 2
+    assert "--extend: 2 trials of the run directory are not in the new plan" in fewer.err
+
+
+def test_a_locked_run_directory_is_refused(foldgrid, write_spec, run_dir: Path) -> None:
+    from filelock import FileLock
+
+    with FileLock(run_dir / ".lock"):
+        result = foldgrid("run", write_spec(), "--out", run_dir, *SERIAL)
+    assert result.code == 2
+    assert "another run" in result.err
+
+
+# Data
+
+
+def spoilt(clips: Path, folder: Path) -> dict[str, Any]:
+    """A copy of the clips in which one cannot be decoded and one holds NaN."""
+    shutil.copytree(clips, folder)
+    (folder / "noise" / "4-1.wav").write_text("no audio")
+    soundfile.write(folder / "low" / "2-0.wav", np.full(3000, np.nan), 8000, subtype="FLOAT")
+    return {"dataset": "manifest", "manifest": str(folder / "manifest.csv")}
+
+
+def test_bad_clips_are_named_and_refused(foldgrid, write_spec, clips: Path, tmp_path: Path) -> None:
+    spec = write_spec(data=spoilt(clips, tmp_path / "spoilt"))
+    result = foldgrid("run", spec, "--out", tmp_path / "run", *SERIAL)
+    assert result.code == 2
+    assert "low/2-0.wav" in result.err
+    assert "noise/4-1.wav" in result.err
+    assert not (tmp_path / "run" / "tables").exists()
+
+
+def test_bad_clips_are_left_out_where_asked_and_the_tables_say_so(
+    foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    data = spoilt(clips, tmp_path / "spoilt") | {"on_bad_clip": "skip"}
+    out = tmp_path / "run"
+    spec = write_spec(data=data)
+    for _ in range(2):
+        assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+        named = [(r["clip"], r["label"]) for r in rows(out, "skipped_clips")]
+        assert named == [("low/2-0.wav", "low"), ("noise/4-1.wav", "noise")]
+    used = {r["clip"] for r in rows(out, "predictions")}
+    assert "low/2-0.wav" not in used
+    assert "low/2-1.wav" in used
+
+
+def test_a_source_in_two_folds_is_refused_or_said_in_every_table(
+    tables_of, foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    leaky = tmp_path / "leaky.csv"
+    text = (
+        (clips / "manifest.csv")
+        .read_text()
+        .replace("low/2-0.wav,low,2,low-2", "low/2-0.wav,low,2,low-3")
+    )
+    leaky.write_text(text)
+    data = {"dataset": "manifest", "manifest": str(leaky), "root": str(clips)}
+    out = tmp_path / "run"
+    result = foldgrid("run", write_spec(data=data), "--out", out, *SERIAL)
+    assert result.code == 2
+    assert "low-3" in result.err
+    assert "low/2-0.wav (fold 2)" in result.err
+    allowed = write_spec(data=data | {"allow_leakage": True})
+    assert foldgrid("run", allowed, "--out", out, *SERIAL).code == 0
+    for name, content in tables_of(out).items():
+        assert b"leakage_allowed" in content, name
+
+
+def test_a_folder_of_clips_with_folds_made_by_source(
+    foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "folder"
+    for path in clips.glob("*/*.wav"):
+        (folder / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / path.parent.name)
+    data = {"dataset": "folder", "root": str(folder), "source_pattern": r"(\w+/\d)-"}
+    spec = write_spec(data=data, folds={"k": 4, "test": 1, "validate": [2]})
+    out = tmp_path / "run"
+    assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+    tested = {r["clip"].rsplit("-", 1)[0] for r in rows(out, "predictions") if r["split"] == "test"}
+    validated = {
+        r["clip"].rsplit("-", 1)[0] for r in rows(out, "predictions") if r["split"] == "val"
+    }
+    assert tested
+    assert not tested & validated
+
+
+def test_no_test_fold_leaves_the_test_cells_empty(foldgrid, write_spec, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    spec = write_spec(folds={"validate": [2]})
+    assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+    for trial in rows(out, "trials"):
+        assert trial["trial"].endswith("-t0-f2-s0")
+        assert trial["test_fold"] == trial["test_accuracy"] == trial["test_auroc"] == ""
+        assert trial["val_accuracy"] != ""
+
+
+def test_repeats_run_other_seeds_and_name_them(foldgrid, write_spec, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    spec = write_spec(repeats=2, seed=5, model={"name": "cnn1d"})
+    assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+    trials = rows(out, "trials")
+    assert [(t["fold"], t["seed"]) for t in trials] == [
+        ("2", "5"),
+        ("2", "6"),
+        ("3", "5"),
+        ("3", "6"),
+    ]
+    assert trials[0]["val_loss"] != trials[1]["val_loss"]
+    (summary,) = (out / "tables").glob("run_summary_*.csv")
+    header = summary.read_text().splitlines()[0]
+    assert header == "Metric,Fold 2 Seed 5,Fold 2 Seed 6,Fold 3 Seed 5,Fold 3 Seed 6"
+
+
+# A model of one's own
+
+MODEL = """
+import os
+from pathlib import Path
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, channels, classes, width):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv1d(channels, width, 3), nn.ReLU())
+        self.head = nn.Linear(width, classes)
+        self.calls = 0
+
+    def forward(self, x):
+        flag = Path(os.environ["BREAKS"])
+        if flag.exists() and x.mean().item() == x.mean().item() and self.broken(flag, x):
+            raise RuntimeError(f"no more of {flag} at 0x7f00deadbeef")
+        return self.head(self.layers(x).mean(dim=2))
+
+    def broken(self, flag, x):
+        return len(x) == int(flag.read_text())
+
+def build(input_shape, classes, width=8):
+    return Own(input_shape[0], classes, width)
+"""
+
+
+def own_model(write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> Path:
+    (tmp_path / f"{name}.py").write_text(MODEL)
+    monkeypatch.setenv("BREAKS", str(tmp_path / "breaks"))
+    model = {"name": f"{name}:build", "params": {"width": {"grid": [4, 8]}}}
+    return write_spec(model=model, folds={"test": 1, "validate": [2, 3]})
+
+
+def test_a_model_that_raises_is_a_failed_row_and_the_others_finish(
+    foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = own_model(write_spec, tmp_path, monkeypatch, "own_fails")
+    # Fold 2 loses a clip, so that only its evaluation has a batch of eight.
+    manifest = tmp_path / "fewer.csv"
+    original = Path(read(spec).data["data"]["manifest"])
+    manifest.write_text(original.read_text().replace("low/2-0.wav,low,2,low-2\n", ""))
+    sets = ("--set", f"data.manifest={manifest}", "--set", f"data.root={original.parent}")
+    sets = (*sets, "--set", "train.batch_size=27")
+    (tmp_path / "breaks").write_text("8")
+    out = tmp_path / "run"
+    result = foldgrid("run", spec, *sets, "--out", out, *SERIAL)
+    assert result.code == 1
+    assert "2 of 4 trials finished, 2 failed" in result.out
+    assert "to continue: foldgrid run" in result.out
+    trials = rows(out, "trials")
+    assert [(t["fold"], t["status"]) for t in trials] == [
+        ("2", "failed"),
+        ("2", "failed"),
+        ("3", "finished"),
+        ("3", "finished"),
+    ]
+    assert trials[0]["error"].startswith("RuntimeError: no more of breaks")
+    assert "0x7f" not in trials[0]["error"]
+    assert "model.params.width" in trials[0]
+    failed = out / "trials" / trials[0]["trial"]
+    assert "Traceback" in (failed / "traceback.txt").read_text()
+
+    kept = foldgrid("run", spec, *sets, "--out", out, "--keep-failed", *SERIAL)
+    assert kept.code == 1
+    done = {p: p.stat().st_mtime_ns for p in out.glob("trials/*/result.json")}
+    assert len(done) == 2
+    (tmp_path / "breaks").unlink()
+    assert foldgrid("run", spec, *sets, "--out", out, *SERIAL).code == 0
+    assert {p: p.stat().st_mtime_ns for p in done} == done
+    assert {t["status"] for t in rows(out, "trials")} == {"finished"}
+    assert not (failed / "failure.json").exists()
+
+
+def test_a_changed_model_file_is_another_specification(
+    foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = own_model(write_spec, tmp_path, monkeypatch, "own_changes")
+    assert foldgrid("run", spec, "--out", tmp_path / "run", *SERIAL).code == 0
+    stored = tmp_path / "run" / "spec.yaml"
+    assert foldgrid("run", stored, "--out", tmp_path / "run", *SERIAL).code == 0
+    (tmp_path / "own_changes.py").write_text(MODEL + "\n# another\n")
+    result = foldgrid("run", spec, "--out", tmp_path / "run", *SERIAL)
+    assert result.code == 2
+    assert "4 trials of the run directory are not in the new plan" in result.err
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "words"),
+    [
+        ("no_such_module:build", {}, "no_such_module"),
+        ("own_named:nothing", {}, "nothing"),
+        ("own_checked:build", {"widht": 3}, "widht"),
+    ],
+)
+def test_a_factory_that_cannot_be_called_is_refused(
+    foldgrid, write_spec, tmp_path: Path, name: str, params: dict[str, Any], words: str
+) -> None:
+    for module in ("own_named", "own_checked"):
+        (tmp_path / f"{module}.py").write_text(MODEL)
+    result = foldgrid("plan", write_spec(model={"name": name, "params": params}))
+    assert result.code == 2
+    assert words in result.err
+    assert "Traceback" not in result.err
