@@ -12,6 +12,7 @@ import os
 # Read by ray when it is imported: no usage statistics, no handler of its own for SIGINT, no
 # result files beside the ledger, no snapshot of Tune's state (the ledger is what resumes).
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["RAY_DISABLE_FAILURE_SIGNAL_HANDLER"] = "1"
 os.environ["RAY_AIR_NEW_OUTPUT"] = "0"
 os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
 os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
@@ -21,6 +22,7 @@ os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import logging
 import shutil
+import signal
 import socket
 import tempfile
 import threading
@@ -187,7 +189,8 @@ class RayExecutor:
             have = max((node["Resources"].get(key, 0) for node in ray.nodes()), default=0)
             if need > have:
                 raise ClusterError(f"resources.{name}: found {need:g}; allowed at most {have:g}")
-        arrays = {spec: ray.put(array) for spec, array in job.arrays.items()}
+        # A memory map is a subclass, and only plain arrays come out of the store without a copy.
+        arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
         return _Share(replace(job, arrays={}), arrays, float(gpus))
 
 
@@ -220,11 +223,24 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     # Short, since sockets below it may have no path of more than 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        _connect(address, nbytes, folder)
+        # Ray takes SIGTERM for itself; ours ends the sweep in good order.
+        with _same_handlers():
+            _connect(address, nbytes, folder)
         yield folder
     finally:
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _same_handlers() -> Iterator[None]:
+    """Put the handlers of SIGINT and SIGTERM back that stood before."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:

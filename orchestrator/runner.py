@@ -300,6 +300,7 @@ class _Writer:
 
     def finished(self, record: TrialRecord) -> None:
         self.ledger.record(record)
+        _log.info("%s finished", record.trial)
         self.progress.finished(record)
         self._renew()
 

@@ -1,0 +1,110 @@
+"""The layers and habits of the code, read from its syntax."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("features", "models", "orchestrator")
+FILES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+
+
+def imports(path: Path, *, run_time: bool = False) -> Iterator[str]:
+    """Modules that a file imports; with `run_time`, only those imported with the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = _at_import(tree) if run_time else ast.walk(tree)
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def _at_import(tree: ast.Module) -> Iterator[ast.stmt]:
+    for node in tree.body:
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        yield node
+
+
+def test_there_are_files_to_read() -> None:
+    assert len(FILES) > 40
+
+
+def test_ray_is_imported_in_one_module_only() -> None:
+    found = {p.name for p in FILES if any(m.split(".")[0] == "ray" for m in imports(p))}
+    assert found == {"ray_executor.py"}
+
+
+@pytest.mark.parametrize("package", ["features", "models"])
+def test_features_and_models_know_nothing_of_experiments(package: str) -> None:
+    others = set(PACKAGES) - {package}
+    for path in (ROOT / package).rglob("*.py"):
+        known = {module.split(".")[0] for module in imports(path)}
+        assert not known & others, path
+
+
+def test_training_runs_without_ray_disk_and_audio() -> None:
+    for name in ("training", "batches", "optim", "seeding", "metrics"):
+        known = set(imports(ROOT / "orchestrator" / f"{name}.py"))
+        assert not known & {"ray", "soundfile", "librosa", "pathlib", "os", "io"}, name
+
+
+def test_the_summarizer_reads_the_run_directory_only() -> None:
+    names = ("tables", "run_summaries", "trial_tables", "configuration_scores", "run_directory")
+    above = ("sweep", "runner", "plan", "ledger", "executors", "training", "trial", "folds")
+    for name in names:
+        known = set(imports(ROOT / "orchestrator" / f"{name}.py"))
+        assert not known & {f"orchestrator.{module}" for module in above}, name
+
+
+def test_no_import_circles() -> None:
+    modules = {".".join(p.relative_to(ROOT).with_suffix("").parts): p for p in FILES}
+    graph = {
+        name: set(imports(path, run_time=True)) & set(modules) for name, path in modules.items()
+    }
+    while graph:
+        leaves = {name for name, needed in graph.items() if not needed & set(graph)}
+        assert leaves, f"a circle among {sorted(graph)}"
+        graph = {name: needed for name, needed in graph.items() if name not in leaves}
+
+
+def test_no_module_is_a_dumping_ground() -> None:
+    assert not {p.stem for p in FILES} & {"utils", "util", "helpers", "common", "misc"}
+
+
+def test_every_public_name_is_documented() -> None:
+    for path in FILES:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in [tree, *tree.body]:
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                name = getattr(node, "name", path.stem)
+                assert name.startswith("_") or ast.get_docstring(node), f"{path}: {name}"
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules that are loaded after running code in a process of its own."""
+    show = "; import sys; print(' '.join({m.split('.')[0] for m in sys.modules}))"
+    done = subprocess.run(
+        [sys.executable, "-c", code + show], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return set(done.stdout.split())
+
+
+def test_the_command_line_and_plans_load_no_heavy_library() -> None:
+    heavy = {"torch", "ray", "sklearn", "librosa", "pandas", "scipy", "soundfile"}
+    assert not loaded("import orchestrator.cli") & heavy
+    assert not loaded("import orchestrator.plan, orchestrator.capacity") & heavy
+    assert not loaded("import features.datasets, models.spec") & heavy
+
+
+def test_a_training_worker_loads_no_librosa() -> None:
+    code = "import orchestrator.trial, orchestrator.executors; orchestrator.trial.warm_up()"
+    assert not loaded(code) & {"librosa", "numba", "soundfile", "torchaudio"}
