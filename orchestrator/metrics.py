@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
+
 import numpy as np
 from numpy.typing import NDArray
 
 from orchestrator.records import Scores
+
+
+def load() -> None:
+    """Import scikit-learn's metrics, which takes a second the first time in a process."""
+    importlib.import_module("sklearn.metrics")
 
 
 def score(

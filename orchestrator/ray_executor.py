@@ -73,9 +73,12 @@ class _Trainable(tune.Trainable):
     def setup(self, config: dict[str, Any], share: _Share) -> None:  # type: ignore[override]
         """Take the share, and the first trial."""
         os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
+        from orchestrator import metrics
         from orchestrator.trial import warm_up
 
         warm_up()
+        # Needed at the first trial's end only, so that its first epoch need not wait for it.
+        threading.Thread(target=metrics.load, daemon=True).start()
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
         self.reset_config(config)

@@ -168,6 +168,9 @@ class _Run:
     def run(self) -> RunResult:
         plan = self.experiment.plan
         pending = self.ledger.pending(plan, self.options.keep_failed)
+        if pending and self.options.executor == "ray":
+            # Ray takes a second to import, which can pass while the features are extracted.
+            threading.Thread(target=executor, args=(self.options,), daemon=True).start()
         arrays = self._features() if pending else self._as_before()
         self._store()
         try:

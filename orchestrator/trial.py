@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.build import build_model, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
+from orchestrator import metrics
 from orchestrator.device import choose_device, device_name, trial_settings
 from orchestrator.error_line import error_line
 from orchestrator.records import EpochRow, ParameterCount, Timing, TrialFailure, TrialRecord
@@ -53,13 +54,12 @@ class TrialInput:
 
 
 def warm_up() -> None:
-    """Import what the first trial of a process would wait seconds for.
+    """Import what the first epoch of a process would wait seconds for.
 
     Called by the first step of a trial, before its clock starts; a worker may call it earlier.
     """
-    # scikit-learn's metrics, and what the first torch optimizer of a process imports.
-    for name in ("sklearn.metrics", "torch._dynamo"):
-        importlib.import_module(name)
+    # The first torch optimizer of a process imports it, whether anything is compiled or not.
+    importlib.import_module("torch._dynamo")
 
 
 class TrialRun:
@@ -116,25 +116,29 @@ class TrialRun:
         if self._fit is None:
             warm_up()
             self._device = choose_device(self._input.gpus)
-        train = self._input.trial.configuration.train
-        with self._clock(), trial_settings(self._device, deterministic=train.deterministic):
+        with self._working():
             if self._fit is None:
                 self._fit = self._prepare()
             row = self._fit.run_epoch()
-            result = self._fit.result() if self._fit.finished else None
         self._rows.append(row)
-        if result is not None:
-            epoch, val, test = result
-            self._outcome = TrialRecord(
-                trial=self._input.trial.id,
-                epoch=epoch,
-                epochs=tuple(self._rows),
-                val=val,
-                test=test,
-                parameters=self._parameters,
-                timing=self._timing(),
-            )
+        if self._fit.finished:
+            self._outcome = self._record(self._fit)
         return row
+
+    def _record(self, fit: Fit) -> TrialRecord:
+        # Before the clock runs on: the first import in a process takes a second.
+        metrics.load()
+        with self._working():
+            epoch, val, test = fit.result()
+        return TrialRecord(
+            trial=self._input.trial.id,
+            epoch=epoch,
+            epochs=tuple(self._rows),
+            val=val,
+            test=test,
+            parameters=self._parameters,
+            timing=self._timing(),
+        )
 
     def _prepare(self) -> Fit:
         """Build the model and what trains it."""
@@ -170,10 +174,13 @@ class TrialRun:
         )
 
     @contextmanager
-    def _clock(self) -> Iterator[None]:
+    def _working(self) -> Iterator[None]:
+        """Time that counts as `train_seconds`, under the settings of a trial."""
         begin = time.perf_counter()
+        train = self._input.trial.configuration.train
         try:
-            yield
+            with trial_settings(self._device, deterministic=train.deterministic):
+                yield
         finally:
             self._train_seconds += time.perf_counter() - begin
 

@@ -106,5 +106,5 @@ def test_the_command_line_and_plans_load_no_heavy_library() -> None:
 
 
 def test_a_training_worker_loads_no_librosa() -> None:
-    code = "import orchestrator.trial, orchestrator.executors; orchestrator.trial.warm_up()"
+    code = "from orchestrator import executors, metrics, trial; trial.warm_up(); metrics.load()"
     assert not loaded(code) & {"librosa", "numba", "soundfile", "torchaudio"}
