@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+import traceback
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -53,10 +54,10 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
     except FoldgridError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
         _complain(error.lines())
         code = error.exit_code
-        if "--debug" in sys.argv:
-            raise
     except typer.Abort:
         code = 130
     except _ClickException as error:

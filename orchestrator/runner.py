@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
@@ -25,7 +26,7 @@ from orchestrator.atomic import write_json, write_text
 from orchestrator.capacity import measure, refuse_too_large
 from orchestrator.configuration_scores import Best
 from orchestrator.document import differences
-from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
+from orchestrator.errors import FoldgridError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Experiment, load_dataset, make_experiment
@@ -333,24 +334,44 @@ def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extr
     """The features of every clip, from the cache or extracted with a progress bar.
 
     Raises:
-        LostError: the cache cannot be written, or a worker process died.
+        FoldgridError: there can be no cache.
+        LostError: the cache was lost on the way, or a worker process died.
     """
     clips = len(experiment.dataset.clips)
     begun = time.monotonic()
+    cache = usable_cache()
     try:
         with counted(console, f"extracting {spec.kind}", clips) as progress:
             extraction = features_of(
                 experiment.dataset,
                 spec,
-                cache=cache_root(),
+                cache=cache,
                 workers=usable_cores(),
                 progress=progress,
             )
     except (OSError, RuntimeError) as error:
-        raise LostError(f"feature cache {cache_root()}: {error}") from error
+        raise LostError(f"feature cache {cache}: {error}") from error
     how = "read from the cache" if extraction.cached else "extracted"
     _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)
     return extraction
+
+
+def usable_cache() -> Path:
+    """The folder of the feature cache, made where there is none.
+
+    Raises:
+        FoldgridError: it cannot be made or written to.
+    """
+    cache = cache_root()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not os.access(cache, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        allowed = "a folder to write to (set FOLDGRID_CACHE to another)"
+        reason = error.strerror or type(error).__name__
+        raise FoldgridError(f"feature cache {cache}: found {reason}; allowed {allowed}") from error
+    return cache
 
 
 def bad_clip_lines(sweep: Sweep, bad: Sequence[tuple[Clip, str]]) -> list[str]:

@@ -55,7 +55,10 @@ class Configuration:
 
         A parameter that is a mapping contributes its leaves, one that is a list itself.
         """
-        return dict(_leaves(self.to_json()))
+        data = self.to_json()
+        # The hash of a user's file tells configurations apart, but is no parameter.
+        data.pop("source", None)
+        return dict(_leaves(data))
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as JSON values; `from_json` reads it back equal."""
@@ -207,7 +210,7 @@ def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
     varying = [
         p for p, values in seen.items() if len(values) > 1 or counts[p] < len(configurations)
     ]
-    sections = ("features", "model", "train", "source")
+    sections = ("features", "model", "train")
     return tuple(sorted(varying, key=lambda path: sections.index(path.split(".")[0])))
 
 

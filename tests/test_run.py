@@ -314,6 +314,30 @@ def test_repeats_run_other_seeds_and_name_them(foldgrid, write_spec, tmp_path: P
     assert header == "Metric,Fold 2 Seed 5,Fold 2 Seed 6,Fold 3 Seed 5,Fold 3 Seed 6"
 
 
+def test_a_cache_that_cannot_be_is_said_before_anything_starts(
+    foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("FOLDGRID_CACHE", str(tmp_path / "file" / "cache"))
+    result = foldgrid("run", write_spec(), "--out", tmp_path / "run", *SERIAL)
+    assert result.code == 2
+    assert "FOLDGRID_CACHE" in result.err
+
+
+def test_a_run_directory_that_cannot_be(foldgrid, write_spec, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    result = foldgrid("run", write_spec(), "--out", tmp_path / "file" / "run", *SERIAL)
+    assert result.code == 2
+    assert len(result.err.splitlines()) == 1
+
+
+def test_debug_shows_the_traceback_and_keeps_the_exit_code(foldgrid, tmp_path: Path) -> None:
+    result = foldgrid("plan", tmp_path / "none.yaml", "--debug")
+    assert result.code == 2
+    assert "Traceback" in result.err
+    assert result.err.splitlines()[-1].startswith(str(tmp_path / "none.yaml"))
+
+
 # A model of one's own
 
 MODEL = """
@@ -375,6 +399,7 @@ def test_a_model_that_raises_is_a_failed_row_and_the_others_finish(
     assert trials[0]["error"].startswith("RuntimeError: no more of breaks")
     assert "0x7f" not in trials[0]["error"]
     assert "model.params.width" in trials[0]
+    assert "source" not in trials[0]
     failed = out / "trials" / trials[0]["trial"]
     assert "Traceback" in (failed / "traceback.txt").read_text()
 
