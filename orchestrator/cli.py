@@ -153,7 +153,8 @@ def _closing(result: RunResult, command: str) -> list[str]:
             f" over {len(values)} folds: {each})"
         )
         parameters = best.configuration.parameters
-        chosen = [f"{path}={parameters.get(path)}" for path in result.plan.varying]
+        varying = [path for path in result.plan.varying if path in parameters]
+        chosen = [f"{path}={parameters[path]}" for path in varying]
         if chosen:
             lines.append(f"  {', '.join(chosen)}")
     lines.append(f"tables: {result.run_dir / 'tables'}")

@@ -75,7 +75,8 @@ def as_lines(experiment: Experiment, capacity: Capacity) -> list[str]:
             f" {len(split.val)} validation, {len(split.test)} test"
         )
     for configuration in plan.configurations[:_MOST_LINES]:
-        values = [f"{p}={configuration.parameters.get(p, '')}" for p in plan.varying]
+        parameters = configuration.parameters
+        values = [f"{p}={parameters[p]}" for p in plan.varying if p in parameters]
         lines.append(f"  {configuration.id}  {' '.join(values)}".rstrip())
     if len(plan.configurations) > _MOST_LINES:
         lines.append(f"  and {len(plan.configurations) - _MOST_LINES} more configurations")
