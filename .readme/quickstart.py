@@ -35,6 +35,6 @@ for configuration, rows in epochs.groupby("configuration", sort=False):
 axes.axhline(0.1, color="0.5", linestyle=":", label="chance")
 axes.set(xlabel="epoch", ylabel="validation accuracy", ylim=(0, 1))
 axes.set_title("quickstart: mean over validation folds 2 and 3 (thin: each fold)", fontsize=10)
-axes.legend(frameon=False, loc="upper left", fontsize=9)
+axes.legend(frameon=False, loc="lower right", fontsize=9)
 axes.spines[["top", "right"]].set_visible(False)
 figure.savefig(sys.argv[2], dpi=130)

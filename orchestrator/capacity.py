@@ -75,6 +75,17 @@ def refuse_too_large(experiment: Experiment, capacity: Capacity) -> None:
     raise experiment.sweep.fault(("features",), found, allowed)
 
 
+def refuse_too_weak(experiment: Experiment, capacity: Capacity) -> None:
+    """Raise SpecificationError where this machine has not what one trial asks for."""
+    for name, need, have in (
+        ("cpu", capacity.cpu, capacity.cores),
+        ("gpu", capacity.gpu, capacity.gpus),
+    ):
+        if need > have:
+            allowed = f"at most {have} on this machine"
+            raise experiment.sweep.fault(("resources", name), f"{need:g}", allowed)
+
+
 def size(count: float) -> str:
     """Bytes as `230 MB`."""
     for unit in ("B", "kB", "MB"):

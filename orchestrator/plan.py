@@ -81,9 +81,9 @@ def load_dataset(sweep: Sweep) -> Dataset:
 
 def _data_fault(sweep: Sweep, fault: str, key: str) -> str:
     """A fault of the data, at the key of the specification that led to them."""
-    named, _, rest = fault.partition("data.source_pattern: ")
-    if not named and rest:
-        key, fault = "source_pattern", rest
+    name = "data.source_pattern"
+    if name in fault:
+        key, fault = "source_pattern", fault.removeprefix(f"{name}: ").removeprefix("found ")
     text = fault.replace("; expected ", "; allowed ")
     return f"{sweep.source.place(('data', key))}: data.{key}: found {text}"
 

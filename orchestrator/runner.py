@@ -23,7 +23,7 @@ from features.clips import Clip
 from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.atomic import write_json, write_text
-from orchestrator.capacity import measure, refuse_too_large
+from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.configuration_scores import Best
 from orchestrator.document import differences
 from orchestrator.errors import FoldgridError, LostError, RunDirectoryError, SpecificationError
@@ -111,7 +111,9 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
     experiment = make_experiment(sweep, load_dataset(sweep))
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
     if options.executor == "ray" and options.address is None:
-        refuse_too_large(experiment, measure(experiment))
+        capacity = measure(experiment)
+        refuse_too_large(experiment, capacity)
+        refuse_too_weak(experiment, capacity)
     directory = RunDirectory(run_dir)
     _refuse_other(experiment, directory, options.extend)
     ledger = Ledger.open(run_dir)

@@ -331,6 +331,15 @@ def test_a_run_directory_that_cannot_be(foldgrid, write_spec, tmp_path: Path) ->
     assert len(result.err.splitlines()) == 1
 
 
+def test_more_than_this_machine_has_is_refused(foldgrid, write_spec, tmp_path: Path) -> None:
+    spec = write_spec(resources={"cpu": 4096})
+    result = foldgrid("run", spec, "--out", tmp_path / "run", "--quiet")
+    assert result.code == 2
+    assert "resources.cpu: found 4096; allowed at most" in result.err
+    assert result.err.startswith(f"{spec}:")
+    assert not (tmp_path / "run").exists()
+
+
 def test_debug_shows_the_traceback_and_keeps_the_exit_code(foldgrid, tmp_path: Path) -> None:
     result = foldgrid("plan", tmp_path / "none.yaml", "--debug")
     assert result.code == 2
