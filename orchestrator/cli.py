@@ -203,8 +203,8 @@ def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
 def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Extract the features of a specification into the cache."""
     from orchestrator.errors import SpecificationError
+    from orchestrator.extraction import bad_clip_lines, extract
     from orchestrator.progress import stderr_console
-    from orchestrator.runner import bad_clip_lines, extract
 
     experiment = _experiment(spec, overrides)
     faults: list[str] = []

@@ -2,41 +2,38 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from features.cache import Extraction, cache_root, features_of
+from features.cache import Extraction
 from features.clips import Clip
 from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.atomic import write_json, write_text
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.configuration_scores import Best
-from orchestrator.document import differences
-from orchestrator.errors import FoldgridError, LostError, RunDirectoryError, SpecificationError
+from orchestrator.continuation import refuse_other
+from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Experiment, load_dataset, make_experiment
-from orchestrator.progress import SweepProgress, SweepState, counted, epochs_of, say
-from orchestrator.provenance import capture, changes, origin, runs, usable_cores
+from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
+from orchestrator.provenance import capture, changes, origin, runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.run_directory import RunDirectory
-from orchestrator.sweep import Sweep, load_sweep
+from orchestrator.session import interruptible, logged
+from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
-from orchestrator.yaml_source import dump, read
+from orchestrator.yaml_source import dump
 
 _log = logging.getLogger(__name__)
 
@@ -115,47 +112,12 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
         refuse_too_large(experiment, capacity)
         refuse_too_weak(experiment, capacity)
     directory = RunDirectory(run_dir)
-    _refuse_other(experiment, directory, options.extend)
+    refuse_other(experiment, directory, options.extend)
     ledger = Ledger.open(run_dir)
-    with ledger.locked(), _logged(run_dir), _interruptible() as stop:
+    with ledger.locked(), logged(run_dir), interruptible() as stop:
         # Again, since another driver may have written it before the lock was ours.
-        _refuse_other(experiment, directory, options.extend)
+        refuse_other(experiment, directory, options.extend)
         return _Run(experiment, ledger, options, console, stop).run()
-
-
-def _refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) -> None:
-    """Raise RunDirectoryError unless the run directory is new or of the same specification."""
-    stored = directory.read_plan()
-    if stored is None:
-        return
-    lines = _differences(experiment, directory.path, stored)
-    missing = {t.id for t in stored.trials} - {t.id for t in experiment.plan.trials}
-    same_data = [(c.path, c.label) for c in stored.clips] == [
-        (c.path, c.label) for c in experiment.plan.clips
-    ] and not any(line.startswith("data") for line in lines)
-    if not lines and not missing:
-        return
-    if extend and same_data and not missing:
-        return
-    if missing:
-        flag = "--extend: " if extend else ""
-        lines.append(f"{flag}{len(missing)} trials of the run directory are not in the new plan")
-    head = f"{directory.path}: made from another specification; allowed the same, or another --out"
-    raise RunDirectoryError(head, *(f"  {line}" for line in lines))
-
-
-def _differences(experiment: Experiment, run_dir: Path, stored: Plan) -> list[str]:
-    try:
-        before = read(run_dir / "spec.yaml").data
-    except SpecificationError:
-        before = {}
-    lines = differences(before, experiment.document) if before else []
-    old = {run.get("data_fingerprint") for run in runs(run_dir)}
-    if old and experiment.dataset.fingerprint() not in old:
-        paths = {c.path for c in stored.clips} ^ {c.path for c in experiment.plan.clips}
-        names = f": {', '.join(sorted(paths)[:3])}" if paths else ""
-        lines.append(f"data: the clips are not those that the run directory was made from{names}")
-    return lines
 
 
 @dataclass
@@ -330,93 +292,3 @@ def executor(options: RunOptions) -> Executor:
     from orchestrator.ray_executor import RayExecutor
 
     return RayExecutor(options.address)
-
-
-def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extraction:
-    """The features of every clip, from the cache or extracted with a progress bar.
-
-    Raises:
-        FoldgridError: there can be no cache.
-        LostError: the cache was lost on the way, or a worker process died.
-    """
-    clips = len(experiment.dataset.clips)
-    begun = time.monotonic()
-    cache = usable_cache()
-    try:
-        with counted(console, f"extracting {spec.kind}", clips) as progress:
-            extraction = features_of(
-                experiment.dataset,
-                spec,
-                cache=cache,
-                workers=usable_cores(),
-                progress=progress,
-            )
-    except (OSError, RuntimeError) as error:
-        raise LostError(f"feature cache {cache}: {error}") from error
-    how = "read from the cache" if extraction.cached else "extracted"
-    _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)
-    return extraction
-
-
-def usable_cache() -> Path:
-    """The folder of the feature cache, made where there is none.
-
-    Raises:
-        FoldgridError: it cannot be made or written to.
-    """
-    cache = cache_root()
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(cache, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-    except OSError as error:
-        allowed = "a folder to write to (set FOLDGRID_CACHE to another)"
-        reason = error.strerror or type(error).__name__
-        raise FoldgridError(f"feature cache {cache}: found {reason}; allowed {allowed}") from error
-    return cache
-
-
-def bad_clip_lines(sweep: Sweep, bad: Sequence[tuple[Clip, str]]) -> list[str]:
-    """One fault for each clip that cannot be used."""
-    place = sweep.source.place(("data",))
-    allowed = "readable audio (or data.on_bad_clip: skip)"
-    return [f"{place}: data: found bad clip {c.path} ({p}); allowed {allowed}" for c, p in bad]
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """An event that the first SIGINT or SIGTERM sets; the second ends the program at once."""
-    stop = threading.Event()
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(130)
-        stop.set()
-
-    if threading.current_thread() is not threading.main_thread():
-        # A notebook's kernel thread, say: Python lets only the main one have handlers.
-        yield stop
-        return
-    before = {n: signal.signal(n, handle) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _logged(run_dir: Path) -> Iterator[None]:
-    """Keep the full story in `log.txt`."""
-    handler = logging.FileHandler(run_dir / "log.txt", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in ("orchestrator", "features", "models")]
-    for logger in loggers:
-        logger.addHandler(handler)
-        logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()

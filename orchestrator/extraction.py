@@ -1,0 +1,74 @@
+"""Extraction: the features of an experiment, from the cache or made with a progress bar."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from features.cache import Extraction, cache_root, features_of
+from features.clips import Clip
+from features.spec import FeatureSpec
+from orchestrator.errors import FoldgridError, LostError
+from orchestrator.plan import Experiment
+from orchestrator.progress import counted
+from orchestrator.provenance import usable_cores
+from orchestrator.sweep import Sweep
+
+_log = logging.getLogger(__name__)
+
+
+def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extraction:
+    """The features of every clip, from the cache or extracted with a progress bar.
+
+    Raises:
+        FoldgridError: there can be no cache.
+        LostError: the cache was lost on the way, or a worker process died.
+    """
+    clips = len(experiment.dataset.clips)
+    begun = time.monotonic()
+    cache = usable_cache()
+    try:
+        with counted(console, f"extracting {spec.kind}", clips) as progress:
+            extraction = features_of(
+                experiment.dataset,
+                spec,
+                cache=cache,
+                workers=usable_cores(),
+                progress=progress,
+            )
+    except (OSError, RuntimeError) as error:
+        raise LostError(f"feature cache {cache}: {error}") from error
+    how = "read from the cache" if extraction.cached else "extracted"
+    _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)
+    return extraction
+
+
+def usable_cache() -> Path:
+    """The folder of the feature cache, made where there is none.
+
+    Raises:
+        FoldgridError: it cannot be made or written to.
+    """
+    cache = cache_root()
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+        if not os.access(cache, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        allowed = "a folder to write to (set FOLDGRID_CACHE to another)"
+        reason = error.strerror or type(error).__name__
+        raise FoldgridError(f"feature cache {cache}: found {reason}; allowed {allowed}") from error
+    return cache
+
+
+def bad_clip_lines(sweep: Sweep, bad: Sequence[tuple[Clip, str]]) -> list[str]:
+    """One fault for each clip that cannot be used."""
+    place = sweep.source.place(("data",))
+    allowed = "readable audio (or data.on_bad_clip: skip)"
+    return [f"{place}: data: found bad clip {c.path} ({p}); allowed {allowed}" for c, p in bad]
