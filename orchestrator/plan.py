@@ -13,6 +13,8 @@ from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_split
 from orchestrator.sweep import Sweep
 from orchestrator.trials import ClipRow, Plan, Trial
 
+MOST_TRIALS = 1_000_000
+
 
 @dataclass(frozen=True)
 class Experiment:
@@ -131,6 +133,9 @@ def make_experiment(
 
 def _trials(sweep: Sweep, splits: Sequence[Split]) -> tuple[Trial, ...]:
     seeds = range(sweep.settings.seed, sweep.settings.seed + sweep.settings.repeats)
+    total = len(splits) * len(sweep.configurations) * len(seeds)
+    if total > MOST_TRIALS:
+        raise sweep.fault(("repeats",), f"{total} trials", f"at most {MOST_TRIALS}")
     return tuple(
         Trial(configuration, split.test_fold, split.fold, seed)
         for split in splits

@@ -122,7 +122,7 @@ class SearchSpec(_Spec):
     method: Literal["grid", "random"] = "grid"
     metric: Metric = "val_accuracy"
     mode: Literal["max", "min"] | None = None
-    samples: Positive | None = None
+    samples: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     seed: Whole = 0
     pruner: None = None
 

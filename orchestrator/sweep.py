@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -12,30 +13,15 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from features.spec import FEATURE_KINDS
-from models.spec import MODELS, FactorySpec, InputError
+from models.spec import FactorySpec, InputError
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing
-from orchestrator.hyperparameters import OPTIMIZERS, TrainSpec
-from orchestrator.space import (
-    SPACES,
-    Draw,
-    Node,
-    SpaceParser,
-    count,
-    expand,
-    plain,
-    source_path,
-)
+from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
+from orchestrator.space import SPACES, Draw
 from orchestrator.specification import FORMAT_VERSION, Settings
 from orchestrator.trials import Configuration, canonical
-from orchestrator.validation import field_names, unknown_key, unknown_value, validate
+from orchestrator.validation import unknown_key, validate
 from orchestrator.yaml_source import KeyPath, YamlSource, dotted, read
-
-MOST_CONFIGURATIONS = 100_000
-
-_MODEL_KEYS = ("name", "heads", "layers", "dropout", "init", "weights", "params")
-_MODEL_NAMES = [*MODELS, "package.module:factory"]
 
 
 @dataclass(frozen=True)
@@ -98,31 +84,6 @@ def load_sweep(
 
 def _path(text: str | None) -> Path | None:
     return None if text is None else Path(text)
-
-
-@dataclass
-class _Section:
-    """Validates the values of one section, each distinct one once."""
-
-    name: str
-    validate: Callable[[str, Any, Node], tuple[BaseModel | None, list[Fault]]]
-    seen: dict[str, BaseModel | None] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)
-
-    def values(self, node: Node, draw: Draw) -> list[BaseModel]:
-        """What the section can be for one draw; invalid ones add to the faults."""
-        found = []
-        for tree in expand(node, draw):
-            data = plain(tree)
-            # Not JSON: a value may be NaN or an infinity at this point.
-            key = repr(data)
-            if key not in self.seen:
-                self.seen[key], faults = self.validate(self.name, data, tree)
-                self.faults += faults
-            value = self.seen[key]
-            if value is not None:
-                found.append(value)
-        return found
 
 
 @dataclass
@@ -198,7 +159,7 @@ class _Reader:
             self.faults.append(self.source.fault(place, "a search space", allowed))
         data = self._with_paths(data)
         settings, faults = validate(Settings, data, (), self.source)
-        self.faults += _unrelated(faults, [dotted(place) for place in spaces])
+        self.faults += unrelated(faults, [dotted(place) for place in spaces])
         if settings and _mode_is_odd(settings):
             self.warnings.append(
                 f"search.mode: {settings.search.mode} of {settings.search.metric} prefers the worst"
@@ -234,57 +195,23 @@ class _Reader:
         return [Draw(search.seed, index) for index in range(search.samples or 1)]
 
     def _section(self, name: str, random: bool, draws: list[Draw]) -> list[list[BaseModel]]:
-        """The validated values of one section, a list a draw."""
         if any(fault.path == name for fault in self.faults):
             return []
-        parser = SpaceParser(self.source, _rank)
-        node = parser.parse(self.source.data.get(name, {}), (name,), (name,))
-        faults = list(parser.faults)
-        if not random:
-            for space in parser.sampled:
-                allowed = "grid with search.method grid; drawn spaces need search.method: random"
-                faults.append(self.source.fault(space.path, space.kind, allowed))
-        if count(node) * len(draws) > MOST_CONFIGURATIONS:
-            found = f"{count(node) * len(draws)} values"
-            allowed = f"at most {MOST_CONFIGURATIONS}"
-            self.faults += [*faults, self.source.fault((name,), found, allowed)]
-            return []
-        probes = [Draw(probe="low"), Draw(probe="high")] if parser.sampled else []
-        section = _Section(name, self._validate_section)
-        for probe in probes:
-            section.values(node, probe)
-        values = [] if section.faults else [section.values(node, draw) for draw in draws]
-        self.faults += [*faults, *_unrelated(section.faults, [fault.path for fault in faults])]
+        values, faults = expand_section(name, self.source, random, draws)
+        self.faults += faults
         return values
-
-    def _validate_section(
-        self, name: str, data: Any, tree: Node
-    ) -> tuple[BaseModel | None, list[Fault]]:
-        def locate(path: KeyPath) -> KeyPath:
-            return source_path(tree, path[1:])
-
-        if not isinstance(data, dict):
-            return None, [self.source.fault(locate((name,)), str(data), "a mapping")]
-        if name == "train":
-            return validate(TrainSpec, data, (name,), self.source, locate)
-        tag = "kind" if name == "features" else "name"
-        model, allowed = _class_of(name, data.get(tag))
-        if model is None:
-            place = locate((name, tag))
-            return None, [unknown_value(place, data.get(tag), allowed, self.source, (name, tag))]
-        return validate(model, data, (name,), self.source, locate)
 
     def _configurations(
         self, sections: dict[str, list[list[BaseModel]]]
     ) -> tuple[list[Configuration], int]:
-        draws = [list(product(*lists)) for lists in zip(*sections.values(), strict=True)]
-        total = sum(len(points) for points in draws)
+        draws = list(zip(*sections.values(), strict=True))
+        total = sum(math.prod(len(values) for values in lists) for lists in draws)
         if total > MOST_CONFIGURATIONS:
             found, allowed = f"{total} configurations", f"at most {MOST_CONFIGURATIONS}"
             self.faults.append(self.source.fault(("search",), found, allowed))
             self._raise_faults()
         distinct: dict[str, Configuration] = {}
-        for point in _grid_first(draws):
+        for point in _grid_first([list(product(*lists)) for lists in draws]):
             features, model, train = point
             configuration = Configuration(features, model, train)
             distinct.setdefault(canonical(configuration.to_json()), configuration)
@@ -352,15 +279,6 @@ def _mode_is_odd(settings: Settings) -> bool:
     return (settings.search.mode == "min") != (settings.search.metric == "val_loss")
 
 
-def _unrelated(faults: list[Fault], paths: list[str]) -> list[Fault]:
-    """The faults that do not follow from one already found at, above or below their path."""
-    return [f for f in faults if not any(_related(f.path, path) for path in paths)]
-
-
-def _related(path: str, other: str) -> bool:
-    return path == other or path.startswith(f"{other}.") or other.startswith(f"{path}.")
-
-
 def _space_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     if isinstance(value, dict):
         if len(value) == 1 and next(iter(value)) in SPACES:
@@ -371,32 +289,3 @@ def _space_paths(value: Any, path: KeyPath) -> Iterator[KeyPath]:
     elif isinstance(value, list):
         for i, child in enumerate(value):
             yield from _space_paths(child, (*path, i))
-
-
-def _class_of(section: str, name: Any) -> tuple[type[BaseModel] | None, list[str]]:
-    if section == "features":
-        return (FEATURE_KINDS.get(name) if isinstance(name, str) else None), list(FEATURE_KINDS)
-    if isinstance(name, str) and name in MODELS:
-        return MODELS[name], _MODEL_NAMES
-    own = isinstance(name, str) and ":" in name
-    if own and not name.startswith(("torchvision:", "sklearn:")):
-        return FactorySpec, _MODEL_NAMES
-    return None, _MODEL_NAMES
-
-
-def _merged_fields(models: Iterable[type[BaseModel]]) -> list[str]:
-    return list(dict.fromkeys(name for model in models for name in field_names(model)))
-
-
-_ORDER: dict[str, list[str]] = {
-    "features": _merged_fields(FEATURE_KINDS.values()),
-    "model": list(_MODEL_KEYS),
-    "train": field_names(TrainSpec),
-    "train.optimizer": _merged_fields(OPTIMIZERS.values()),
-}
-
-
-def _rank(path: KeyPath) -> int:
-    """Position of a key in the schema; keys it does not have keep the order they are written in."""
-    names = _ORDER.get(dotted(path[:-1]), [])
-    return names.index(str(path[-1])) if path[-1] in names else len(names)
