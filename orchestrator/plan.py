@@ -50,10 +50,22 @@ class Experiment:
             document["folds"] = document["folds"] | {"validate": tried}
         return document
 
-    def split_of(self, trial: Trial) -> Split:
-        """The split that a trial runs on."""
-        key = (trial.test_fold, trial.fold)
-        return next(s for s in self.splits if (s.test_fold, s.fold) == key)
+    @property
+    def product(self) -> str:
+        """How the number of trials comes about, in words."""
+        plan, repeats = self.plan, self.sweep.settings.repeats
+        merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+        factors = [
+            several(len(plan.configurations), "configuration") + merged,
+            several(len(self.splits), "fold"),
+            *([several(repeats, "repeat")] if repeats > 1 else []),
+        ]
+        return f"{several(len(plan.trials), 'trial')} = {' x '.join(factors)}"
+
+
+def several(number: int, noun: str) -> str:
+    """A number with its noun: `1 fold`, `4 folds`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def load_dataset(sweep: Sweep) -> Dataset:

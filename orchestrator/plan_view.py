@@ -61,11 +61,8 @@ def as_lines(experiment: Experiment, capacity: Capacity) -> list[str]:
     """The plan for people."""
     plan = experiment.plan
     folds = sorted(set(experiment.folds))
-    merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
     lines = [
-        f"{plan.name}: {len(plan.trials)} trials = {len(plan.configurations)} configurations"
-        f"{merged} x {len(experiment.splits)} splits"
-        f" x {experiment.sweep.settings.repeats} repeats",
+        f"{plan.name}: {experiment.product}",
         f"data: {len(plan.clips)} clips, {len(plan.classes)} classes, folds {_join(folds)}",
     ]
     for split in experiment.splits:

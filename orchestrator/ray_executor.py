@@ -21,6 +21,7 @@ os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import logging
+import secrets
 import shutil
 import signal
 import socket
@@ -223,6 +224,7 @@ def _tuner(job: Job, share: _Share, messenger: _Messenger, stop: _Stop, folder: 
 def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     """A connected Ray for as long as the context lasts, and a folder for its files."""
     _sweep_leftovers()
+    token = os.environ.get("RAY_AUTH_TOKEN")
     # Short, since sockets below it may have no path of more than 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
@@ -232,6 +234,8 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
         yield folder
     finally:
         ray.shutdown()
+        if token is None:
+            os.environ.pop("RAY_AUTH_TOKEN", None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -252,6 +256,8 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
             _knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
             return
+        # Else Ray makes up a token of its own and leaves it in the home folder.
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cores = usable_cores()
         ray.init(
             # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.

@@ -201,14 +201,9 @@ class _Run:
     def _say(self, pending: int) -> None:
         plan = self.experiment.plan
         done = len(plan.trials) - pending
-        merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
         skipped = f", {done} of them done before" if done else ""
         _log.info("%d trials, %d pending", len(plan.trials), pending)
-        say(
-            self.console,
-            f"{plan.name}: {len(plan.configurations)} configurations{merged} x"
-            f" {len(self.experiment.splits)} folds = {len(plan.trials)} trials{skipped}",
-        )
+        say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
     def _execute(
         self, pending: list[Trial], arrays: dict[FeatureSpec, npt.NDArray[np.float32]]
