@@ -73,7 +73,6 @@ class _Trainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], share: _Share) -> None:  # type: ignore[override]
         """Take the share, and the first trial."""
-        os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"))
         from orchestrator import metrics
         from orchestrator.trial import warm_up
 
@@ -120,9 +119,15 @@ class _NotKept:
 
 
 class _Messenger(_NotKept, Callback):
-    """Hands what Tune hears from the workers to the observer."""
+    """Hands what Tune hears from the workers to the observer.
+
+    Attributes:
+        error: what the observer raised (the disk is full, say): Tune would take it for the
+            trial's own fault and try the trial again.
+    """
 
     def __init__(self, job: Job, observer: Observer) -> None:
+        self.error: Exception | None = None
         self._job = job
         self._observer = observer
         self._attempts: dict[int, int] = {}
@@ -130,7 +135,8 @@ class _Messenger(_NotKept, Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
         self._attempts[index] = self._attempts.get(index, 0) + 1
-        self._observer.started(self._job.trials[index].id)
+        with self._kept():
+            self._observer.started(self._job.trials[index].id)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -138,11 +144,12 @@ class _Messenger(_NotKept, Callback):
         index = trial.config["index"]
         rows: list[EpochRow] = result.pop("rows", [])
         outcome = result.pop("outcome", None)
-        for row in rows:
-            self._observer.epoch(self._job.trials[index].id, row)
-        if isinstance(outcome, TrialRecord | TrialFailure):
-            timing = replace(outcome.timing, attempts=self._attempts.get(index, 1))
-            tell(replace(outcome, timing=timing), self._observer)
+        with self._kept():
+            for row in rows:
+                self._observer.epoch(self._job.trials[index].id, row)
+            if isinstance(outcome, TrialRecord | TrialFailure):
+                timing = replace(outcome.timing, attempts=self._attempts.get(index, 1))
+                tell(replace(outcome, timing=timing), self._observer)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
@@ -151,20 +158,29 @@ class _Messenger(_NotKept, Callback):
         timing = Timing(datetime.now(UTC).isoformat(), 0.0, 0.0, attempts, "", "")
         story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
         error = f"WorkerDied: the process of the trial died {times}"
-        self._observer.failed(TrialFailure(self._job.trials[index].id, error, story, timing))
+        with self._kept():
+            self._observer.failed(TrialFailure(self._job.trials[index].id, error, story, timing))
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
 
 
 class _Stop(_NotKept, Stopper):
-    """Ends the sweep when the job is stopped from outside."""
+    """Ends the sweep when it is stopped from outside, or its records can go nowhere."""
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, messenger: _Messenger) -> None:
         self._stop = stop
+        self._messenger = messenger
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._stop.is_set()
+        return self._stop.is_set() or self._messenger.error is not None
 
 
 class RayExecutor:
@@ -179,10 +195,13 @@ class RayExecutor:
         nbytes = sum(array.nbytes for array in job.arrays.values())
         with _ray(self._address, nbytes) as folder:
             share = self._share(job)
+            messenger = _Messenger(job, observer)
             try:
-                _tuner(job, share, _Messenger(job, observer), _Stop(stop), folder).fit()
+                _tuner(job, share, messenger, _Stop(stop, messenger), folder).fit()
             except (ray.exceptions.RaySystemError, ConnectionError) as error:
                 raise LostError(f"the Ray cluster was lost: {_line(error)}") from error
+            if messenger.error is not None:
+                raise messenger.error
 
     def _share(self, job: Job) -> _Share:
         available = ray.cluster_resources()

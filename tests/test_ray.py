@@ -111,6 +111,40 @@ def test_a_worker_that_dies_is_tried_again_and_the_others_go_on(
     assert attempts[trials["lives"]["trial"]] == "1"
 
 
+VANDAL = """
+import shutil
+from pathlib import Path
+from torch import nn
+
+class Vandal(nn.Module):
+    def __init__(self, channels, classes):
+        super().__init__()
+        self.layer = nn.Linear(channels, classes)
+
+    def forward(self, x):
+        trials = Path(__file__).with_name("run") / "trials"
+        if trials.is_dir():
+            shutil.rmtree(trials)
+            trials.write_text("no folder any more")
+        return self.layer(x.mean(dim=2))
+
+def build(input_shape, classes):
+    return Vandal(input_shape[0], classes)
+"""
+
+
+def test_a_run_directory_that_vanishes_ends_the_sweep_in_one_line(
+    foldgrid, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    (tmp_path / "vandal.py").write_text(VANDAL)
+    spec = write_spec(model={"name": "vandal:build"})
+    out = tmp_path / "run"
+    result = foldgrid("run", spec, "--out", out, "--quiet", "--address", ray_address)
+    assert result.code == 1
+    assert len(result.err.splitlines()) == 1
+    assert "run/trials" in result.err
+
+
 def test_a_cluster_that_is_not_there_is_said_in_one_line(
     foldgrid, write_spec, tmp_path: Path
 ) -> None:
