@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, Literal, TypeAlias
 
-from orchestrator.errors import Fault, listing, shown
+from orchestrator.errors import Fault, shown
 from orchestrator.trials import canonical
 from orchestrator.yaml_source import KeyPath, YamlSource, dotted
 
@@ -114,8 +114,9 @@ class SpaceParser:
             if len(words) == 1 and len(value) == 1:
                 return self._space(words[0], value[words[0]], (*path, words[0]), logical, depth)
             if words:
-                others = listing([key for key in value if key != words[0]])
-                self._fault(path, f"{words[0]} beside {others}", "a space alone in its mapping")
+                other = next(key for key in value if key != words[0])
+                found = f"{other} beside {words[0]}"
+                self._fault((*path, other), found, "a space alone in its mapping")
                 return Leaf(None, path)
             members = sorted(value, key=lambda key: self.rank((*logical, key)))
             parsed = ((k, self.parse(value[k], (*path, k), (*logical, k))) for k in members)

@@ -137,21 +137,29 @@ class SearchSpec(_Spec):
         return self
 
 
+_SHARES = "auto, a whole number, or 1/n (0.5, 0.25)"
+
+
 def _share(value: Any) -> Any:
     """A GPU share as a number: whole, or exactly 1/n for what is written near it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
+    share = value
     if isinstance(value, str):
         numerator, slash, denominator = value.partition("/")
-        if numerator.strip() == "1" and slash and denominator.strip().isdecimal():
-            value = 1 / max(int(denominator), 1)
-        else:
+        if not (numerator.strip() == "1" and slash and denominator.strip().isdecimal()):
             return value
-    if 0 < value < 1:
-        n = round(1 / value)
+        share = 1 / max(int(denominator), 1)
+    if not isinstance(share, int | float):
+        return value
+    if isinstance(share, bool):
+        raise constraint("", str(share).lower(), _SHARES)
+    if 0 < share < 1:
+        n = round(1 / share)
         # 0.33 is meant as 1/3; 0.4 is no share, since no whole number of them fills a GPU.
-        return 1 / n if abs(value * n - 1) < 0.02 else -1.0
-    return float(value) if float(value).is_integer() else -1.0
+        if abs(share * n - 1) < 0.02:
+            return 1 / n
+    elif 0 <= share <= 1024 and float(share).is_integer():
+        return float(share)
+    raise constraint("", value, _SHARES)
 
 
 class ResourcesSpec(_Spec):
@@ -164,12 +172,6 @@ class ResourcesSpec(_Spec):
 
     cpu: Annotated[float, Field(strict=True, gt=0, le=100_000, allow_inf_nan=False)] = 1
     gpu: Annotated[float | Literal["auto"], BeforeValidator(_share)] = "auto"
-
-    @model_validator(mode="after")
-    def _gpu_share(self) -> ResourcesSpec:
-        if isinstance(self.gpu, float) and not 0 <= self.gpu <= 1024:
-            raise constraint("gpu", "no such share", "auto, a whole number, or 1/n (0.5, 0.25)")
-        return self
 
 
 class CheckpointSpec(_Spec):

@@ -55,7 +55,7 @@ def _fault(
     kind = detail["type"]
     context = detail.get("ctx", {})
     if kind == "constraint":
-        path = (*path, *(_index(key) for key in context["field"].split(".")))
+        path = (*path, *(_index(key) for key in context["field"].split(".") if key))
         return source.fault(locate((*section, *path)), context["found"], context["allowed"])
     place = locate((*section, *path))
     if kind == "extra_forbidden":
@@ -166,6 +166,8 @@ def shown_choice(value: Any) -> str:
 
 def describe(field: FieldInfo) -> str:
     """What may stand in a field, in words: `a whole number from 1 to 512`."""
+    if field.annotation is type(None):
+        return "null in this version"
     return _describe(field.annotation, list(field.metadata))
 
 
@@ -185,7 +187,8 @@ def _describe(annotation: Any, metadata: list[Any]) -> str:
     if origin is list:
         if any(getattr(m, "max_length", None) == 0 for m in metadata):
             return "an empty list in this version"
-        return f"a list of {_describe(get_args(annotation)[0], [])}".replace("of a ", "of ")
+        member = _describe(get_args(annotation)[0], [])
+        return f"a list of {member.replace('a whole number', 'whole numbers')}"
     if annotation is type(None) or annotation is None:
         return "null"
     if annotation is bool:

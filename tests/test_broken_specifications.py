@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -138,6 +139,33 @@ CASES = [
         ["'1e-3'", "a number"],
     ),
 ]
+
+
+@pytest.mark.parametrize("share", ["-1", "0.4", ".nan", ".inf", "2.5", "true", "most", "1/0.5"])
+def test_a_share_of_a_gpu_that_is_none(foldgrid, write_spec, share: str) -> None:
+    result = foldgrid("plan", write_spec(), "--set", f"resources.gpu={share}")
+    assert result.code == 2
+    assert f"--set resources.gpu={share}: resources.gpu: found " in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("share", "exact"),
+    [("auto", 0), ("0", 0), ("2", 2), ("0.5", 0.5), ("1/3", 1 / 3), ("0.33", 1 / 3)],
+)
+def test_shares_of_a_gpu(foldgrid, write_spec, share: str, exact: float) -> None:
+    result = foldgrid("plan", write_spec(), "--set", f"resources.gpu={share}", "--json")
+    assert result.code == 0, result.err
+    if share != "auto":
+        assert json.loads(result.out)["resources"]["gpu"] == exact
+
+
+def test_a_key_beside_a_space_is_named_where_it_comes_from(foldgrid, write_spec) -> None:
+    result = foldgrid("plan", write_spec(), "--set", "model.init.choice=[random]")
+    assert result.code == 2
+    assert result.err.startswith(
+        "--set model.init.choice=[random]: model.init.choice: found choice"
+    )
 
 
 @pytest.mark.parametrize(("old", "new", "line", "path", "words"), CASES)
