@@ -8,6 +8,7 @@ only, and a resume needs no other state.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -45,9 +46,9 @@ class Ledger:
         ledger._refuse_other_version()
         try:
             (run_dir / "trials").mkdir(parents=True, exist_ok=True)
-            probe = run_dir / f".writable-{id(ledger)}"
+            probe = run_dir / f".writable-{os.getpid()}"
             probe.touch()
-            probe.unlink()
+            probe.unlink(missing_ok=True)
         except OSError as error:
             raise RunDirectoryError(
                 f"{run_dir}: cannot be the run directory: {atomic.reason(error)}"
