@@ -6,13 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import fmean
+from functools import cached_property
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
+from orchestrator.configuration_scores import Best, best_configuration, metric_of
 from orchestrator.records import EpochRow, TrialRecord
 from orchestrator.trials import Plan, Trial
 
@@ -42,41 +43,26 @@ class SweepState:
     failed: int = 0
     epochs_done: int = 0
     running: dict[str, int] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
+    scores: dict[str, float | None] = field(default_factory=dict)
     begun: float = 0.0
 
     def score(self, record: TrialRecord) -> float | None:
         """Note the metric of a finished trial; None where it has none."""
-        value = getattr(record.val.scores, self.plan.metric.removeprefix("val_"))
-        if value is not None:
-            self.scores[record.trial] = value
-        return None if value is None else float(value)
+        self.scores[record.trial] = metric_of(record, self.plan.metric)
+        # Found again when it is asked for, not four times a second while nothing has changed.
+        self.__dict__.pop("best", None)
+        return self.scores[record.trial]
 
-    def best(self) -> tuple[str, float] | None:
-        """The best configuration among those whose every trial has finished, and its mean."""
-        means: dict[str, float] = {}
-        for configuration, trials in self._groups.items():
-            values = [self.scores[t] for t in trials if t in self.scores]
-            if len(values) == len(trials):
-                means[configuration] = fmean(values)
-        if not means:
-            return None
-        choose = max if self.plan.mode == "max" else min
-        name = choose(means, key=lambda key: means[key])
-        return name, means[name]
+    @cached_property
+    def best(self) -> Best | None:
+        """The best configuration among those whose every trial has finished."""
+        return best_configuration(self.plan, self.scores)
 
     def seconds_left(self, now: float) -> float | None:
         """Estimated from the epochs done since the first trial began; None before there are any."""
         if not self.epochs_done or not self.begun:
             return None
         return (now - self.begun) / self.epochs_done * (self.epochs_total - self.epochs_done)
-
-    @property
-    def _groups(self) -> Mapping[str, Sequence[str]]:
-        groups: dict[str, list[str]] = {}
-        for trial in self.plan.trials:
-            groups.setdefault(trial.configuration.id, []).append(trial.id)
-        return groups
 
 
 class SweepProgress:
@@ -154,12 +140,11 @@ class SweepProgress:
         return ", ".join(parts)
 
     def _render(self) -> RenderableType:
-        best = self.state.best()
+        best = self.state.best
         lines = [Text(self._summary())]
         if best is not None:
-            lines.append(
-                Text(f"best so far: {best[0]}, mean {self.state.plan.metric} {best[1]:.4f}")
-            )
+            mean = f"mean {best.metric} {best.mean:.4f}"
+            lines.append(Text(f"best so far: {best.configuration.id}, {mean}"))
         return Group(self._bar, *lines)
 
 
