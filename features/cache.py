@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from features.arrays import FeatureArray
 from features.clips import Clip, Dataset
 from features.extract import EXTRACTOR_VERSION
 from features.spec import FeatureSpec
@@ -73,7 +73,7 @@ class Extraction:
         key: what it is found by.
     """
 
-    array: NDArray[np.float32]
+    array: FeatureArray
     bad: tuple[LeftOut, ...]
     cached: bool
     key: str
@@ -214,7 +214,7 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec) -> Extraction | None
     return Extraction(array, bad, cached=True, key=entry.name)
 
 
-def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], list[Any]]:
+def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[FeatureArray, list[Any]]:
     manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
     for field, expected in (("format_version", FORMAT_VERSION), ("key", entry.name)):
         if manifest[field] != expected:
@@ -227,7 +227,7 @@ def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[NDArray[np.float32], 
     return array, manifest["bad"]
 
 
-def _mapped(path: Path) -> NDArray[np.float32]:
+def _mapped(path: Path) -> FeatureArray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 

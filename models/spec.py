@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 Init = Literal["random", "xavier", "kaiming"]
-Layout = Literal["samples", "bands"]
+Layout = Literal["samples", "bands", "image"]
 
 WIDTH = 512
 """Width of `cnn_transformer`'s tokens, which the heads share out."""
@@ -24,9 +24,9 @@ class InputSpec:
     """What a model is fed with.
 
     Attributes:
-        layout: `samples` (channels are windows of a waveform) or `bands` (channels are bands of
-            a spectrogram, time steps are frames).
-        shape: `(channels, time steps)` of one clip.
+        layout: `samples` (channels are windows of a waveform), `bands` (channels are bands of
+            a spectrogram, time steps are frames) or `image` (a picture of a spectrogram).
+        shape: `(channels, time steps)` of one clip; of an image `(3, height, width)`.
     """
 
     layout: Layout

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.arrays import FeatureArray
+
 EVALUATION_BATCH = 64
 """Clips in an evaluation batch, the same for every trial: sums depend on it in the last bit."""
 
@@ -24,7 +26,7 @@ class ClipSet:
 
     def __init__(
         self,
-        features: NDArray[np.float32],
+        features: FeatureArray,
         labels: NDArray[np.int64],
         rows: NDArray[np.int64],
         device: torch.device,

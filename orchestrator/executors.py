@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from features.arrays import FeatureArray
 from features.spec import FeatureSpec
 from orchestrator.folds import Split
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
@@ -38,7 +39,7 @@ class Job:
     """
 
     trials: Sequence[Trial]
-    arrays: Mapping[FeatureSpec, npt.NDArray[np.float32]]
+    arrays: Mapping[FeatureSpec, FeatureArray]
     labels: npt.NDArray[np.int64]
     splits: Mapping[tuple[int | None, int], Split]
     classes: int
@@ -104,9 +105,7 @@ def tell(outcome: TrialRecord | TrialFailure | None, observer: Observer) -> None
         observer.failed(outcome)
 
 
-def trial_input(
-    job: Job, trial: Trial, features: npt.NDArray[np.float32], gpus: float
-) -> TrialInput:
+def trial_input(job: Job, trial: Trial, features: FeatureArray, gpus: float) -> TrialInput:
     """What one trial of a job needs, its features given apart: they may live elsewhere."""
     from orchestrator.training import SplitData
     from orchestrator.trial import TrialInput

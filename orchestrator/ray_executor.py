@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from features.arrays import FeatureArray
+
 # Read by ray when it is imported: no usage statistics, no handler of its own for SIGINT, no
 # result files beside the ledger, no snapshot of Tune's state (the ledger is what resumes).
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
@@ -36,7 +38,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import ray
 from ray import tune
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
@@ -48,7 +49,7 @@ from orchestrator.executors import Job, Observer, tell, trial_input
 from orchestrator.provenance import usable_cores
 from orchestrator.records import EpochRow, Timing, TrialFailure, TrialRecord
 
-_Array = npt.NDArray[np.float32]
+_Array = FeatureArray
 
 _STEP_SECONDS = 0.5
 """A step runs as many epochs as fit: each report to Tune costs about three milliseconds."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
+from features.arrays import FeatureArray
 from features.cache import Extraction
 from features.clips import Clip
 from features.spec import FeatureSpec
@@ -148,7 +148,7 @@ class _Run:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
 
-    def _features(self) -> dict[FeatureSpec, npt.NDArray[np.float32]]:
+    def _features(self) -> dict[FeatureSpec, FeatureArray]:
         """Extract what the trials need; bad clips are refused or left out of the experiment."""
         found: dict[FeatureSpec, Extraction] = {}
         for spec in self.experiment.features:
@@ -167,7 +167,7 @@ class _Run:
             _log.warning("left out: %s: %s", clip.path, problem)
         say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
 
-    def _as_before(self) -> dict[FeatureSpec, npt.NDArray[np.float32]]:
+    def _as_before(self) -> dict[FeatureSpec, FeatureArray]:
         """Nothing to run: no features, and the clips that were left out stay left out."""
         stored = self.ledger.read_plan()
         problems = {c.path: c.problem for c in stored.clips if c.problem} if stored else {}
@@ -205,9 +205,7 @@ class _Run:
         _log.info("%d trials, %d pending", len(plan.trials), pending)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(
-        self, pending: list[Trial], arrays: dict[FeatureSpec, npt.NDArray[np.float32]]
-    ) -> None:
+    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
         settings = self.experiment.sweep.settings
         dataset = self.experiment.dataset
         job = Job(

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.functional import cross_entropy
 
+from features.arrays import FeatureArray
 from orchestrator import metrics
 from orchestrator.batches import ClipSet
 from orchestrator.hyperparameters import TrainSpec
@@ -56,7 +57,7 @@ class TrainingData:
         classes: `k`.
     """
 
-    features: NDArray[np.float32]
+    features: FeatureArray
     labels: NDArray[np.int64]
     split: SplitData
     classes: int

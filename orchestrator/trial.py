@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.arrays import FeatureArray
 from models.build import build_model, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
@@ -44,7 +45,7 @@ class TrialInput:
     """
 
     trial: Trial
-    features: NDArray[np.float32]
+    features: FeatureArray
     labels: NDArray[np.int64]
     split: SplitData
     classes: int
