@@ -17,7 +17,7 @@ class ClipSet:
 
     On a CPU each batch is copied from the shared array when it is asked for. On a GPU the
     split's rows are moved there once. The shared array may be read-only and is never copied as
-    a whole.
+    a whole. Images stay bytes of one channel until a batch is asked for.
 
     Attributes:
         rows: the split's rows in the feature array, int64 `[n]`.
@@ -34,7 +34,8 @@ class ClipSet:
         """Take the rows of a split.
 
         Args:
-            features: `[clips, c, t]`, of every clip of the data set.
+            features: float32 `[clips, c, t]` or uint8 `[clips, 1, h, w]`, of every clip of the
+                data set.
             labels: class indices `[clips]`.
             rows: which of them belong to the split.
             device: where batches are wanted.
@@ -47,17 +48,25 @@ class ClipSet:
         self.rows = rows
         self.labels = torch.from_numpy(labels[rows].astype(np.int64)).to(device)
         self._features = features
+        self._dtype = torch.uint8 if features.dtype == np.uint8 else torch.float32
         self._resident = None if device.type == "cpu" else self._moved(device)
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def batch(self, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Features `[b, c, t]` and labels `[b]` at positions 0..n - 1 within the split."""
+        """Features and labels `[b]` at positions 0..n - 1 within the split.
+
+        Features are float32, `[b, c, t]` or, of images, `[b, 3, h, w]` in 0..1.
+        """
         labels = self.labels[positions.to(self.labels.device)]
         if self._resident is None:
-            return self._gathered(positions), labels
-        return self._resident[positions.to(self._resident.device)], labels
+            return _as_seen(self._gathered(positions)), labels
+        return _as_seen(self._resident[positions.to(self._resident.device)]), labels
+
+    def batches(self, batch_size: int) -> int:
+        """How many batches `shuffled` gives."""
+        return len(self.shuffled(batch_size, seed=0))
 
     def shuffled(self, batch_size: int, seed: int) -> list[torch.Tensor]:
         """Positions in random order; a last batch of one clip joins the one before.
@@ -78,15 +87,24 @@ class ClipSet:
         # torch's own memory is aligned the same way each time, which vector code can depend on.
         # The mode only keeps numpy from buffering the result: the rows are checked above.
         rows = self.rows[positions.numpy()]
-        batch = torch.empty(len(rows), *self._features.shape[1:])
+        batch = torch.empty(len(rows), *self._features.shape[1:], dtype=self._dtype)
         self._features.take(rows, axis=0, out=batch.numpy(), mode="clip")
         return batch
 
     def _moved(self, device: torch.device) -> torch.Tensor:
-        resident = torch.empty(len(self), *self._features.shape[1:], device=device)
+        resident = torch.empty(
+            len(self), *self._features.shape[1:], dtype=self._dtype, device=device
+        )
         for positions in self.ordered():
             resident[int(positions[0]) : int(positions[-1]) + 1] = self._gathered(positions)
         return resident
+
+
+def _as_seen(stored: torch.Tensor) -> torch.Tensor:
+    """Features as a model sees them: bytes become 0..1, and one channel three equal ones."""
+    if stored.dtype != torch.uint8:
+        return stored
+    return (stored.float() / 255).expand(-1, 3, -1, -1)
 
 
 def _cut(positions: torch.Tensor, size: int) -> list[torch.Tensor]:

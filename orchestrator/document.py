@@ -7,9 +7,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from features.augment_spec import AugmentSpec
 from features.spec import FEATURE_KINDS
 from models.spec import MODELS, FactorySpec
-from orchestrator.hyperparameters import OPTIMIZERS, TrainSpec
+from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
 from orchestrator.specification import FORMAT_VERSION, Settings
 from orchestrator.trials import canonical
 from orchestrator.validation import field_names
@@ -61,7 +62,20 @@ def _fill_train(value: Any) -> Any:
     if isinstance(optimizer, dict) and not set(optimizer) & {"name", "grid", "choice"}:
         optimizer = {"name": "sgd"} | optimizer
     filled["optimizer"] = _fill_tagged(optimizer, "name", OPTIMIZERS)
+    filled["schedule"] = _fill_tagged(filled["schedule"], "name", SCHEDULES)
+    filled["early_stopping"] = _fill_plain(filled["early_stopping"], EarlyStoppingSpec)
+    filled["augment"] = _fill_plain(filled["augment"], AugmentSpec)
     return filled
+
+
+def _fill_plain(value: Any, model: type[BaseModel]) -> Any:
+    """Defaults of the one class that a mapping can be, in every branch of a space."""
+    if not isinstance(value, dict):
+        return value
+    word = next(iter(value), "")
+    if len(value) == 1 and word in ("grid", "choice"):
+        return {word: [_fill_plain(option, model) for option in value[word]]}
+    return _fill(value, [model])
 
 
 def _options(value: Any) -> list[Any]:

@@ -8,10 +8,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from features.augment_spec import AugmentSpec, SpecAugmentSpec
 from features.spec import FEATURE_KINDS
 from models.spec import MODELS, FactorySpec
 from orchestrator.errors import Fault
-from orchestrator.hyperparameters import OPTIMIZERS, TrainSpec
+from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
 from orchestrator.space import Draw, Node, Space, SpaceParser, count, expand, plain, source_path
 from orchestrator.validation import field_names, unknown_value, validate
 from orchestrator.yaml_source import KeyPath, YamlSource, dotted
@@ -126,6 +127,10 @@ _ORDER: dict[str, list[str]] = {
     "model": list(_MODEL_KEYS),
     "train": field_names(TrainSpec),
     "train.optimizer": _merged_fields(OPTIMIZERS.values()),
+    "train.schedule": _merged_fields(SCHEDULES.values()),
+    "train.early_stopping": field_names(EarlyStoppingSpec),
+    "train.augment": field_names(AugmentSpec),
+    "train.augment.spec_augment": field_names(SpecAugmentSpec),
 }
 
 

@@ -49,6 +49,11 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return _hashed(f"{seed}/{epoch}")
 
 
+def batch_seed(seed: int, epoch: int, batch: int) -> int:
+    """A seed for one batch of an epoch."""
+    return _hashed(f"{seed}/{epoch}/{batch}")
+
+
 def seed_everything(value: int) -> None:
     """Seed the global generators of `random`, numpy and torch (CPU and every GPU)."""
     import random

@@ -223,7 +223,6 @@ NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("features", "kind"): ("mfcc", "mel_image", "clip_statistics"),
     ("folds", "protocol"): ("cross_validation", "nested"),
     ("model", "name"): ("googlenet", "resnet34", "cnn2d"),
-    ("train", "precision"): ("bf16",),
     ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from features.augment_spec import AugmentError, check_augment
 from models.spec import FactorySpec, InputError
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing
@@ -224,6 +225,14 @@ class _Reader:
 
     def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
         pairs = {(c.features, c.model.name): c for c in configurations}
+        augmented = {(c.features, c.train.augment) for c in configurations}
+        for features, augment in augmented:
+            try:
+                if augment is not None:
+                    check_augment(augment, features)
+            except AugmentError as error:
+                path = ("train", "augment", error.field)
+                self.faults.append(self.source.fault(path, error.found, error.allowed))
         for configuration in pairs.values():
             inputs = configuration.inputs
             try:

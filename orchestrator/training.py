@@ -19,12 +19,15 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from features.arrays import FeatureArray
+from features.augment import Augmenter, Mixture
+from models.outputs import AuxiliaryLogits
 from orchestrator import metrics
 from orchestrator.batches import ClipSet
-from orchestrator.hyperparameters import TrainSpec
+from orchestrator.hyperparameters import EarlyStoppingSpec, TrainSpec
 from orchestrator.optim import make_optimizer
 from orchestrator.records import EpochRow, Predictions, SplitResult
-from orchestrator.seeding import Seeds, epoch_seed, seed_everything
+from orchestrator.schedules import Schedule
+from orchestrator.seeding import Seeds, batch_seed, epoch_seed, seed_everything
 
 
 class NonFiniteLoss(ArithmeticError):  # noqa: N818
@@ -51,7 +54,7 @@ class TrainingData:
     """What a model is trained and evaluated on.
 
     Attributes:
-        features: float32 `[n, c, t]` of every clip, maybe read-only.
+        features: of every clip, maybe read-only.
         labels: class indices, int64 `[n]`.
         split: which rows are for what.
         classes: `k`.
@@ -88,6 +91,50 @@ class _Candidate:
     weights: dict[str, Any] | None
 
 
+@dataclass(frozen=True)
+class _Targets:
+    """The labels of a batch, `[b]`, and what was mixed into its clips."""
+
+    labels: torch.Tensor
+    mixture: Mixture | None
+
+    def parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Labels with their shares in each clip, which add up to 1."""
+        if self.mixture is None:
+            return [(self.labels, torch.ones_like(self.labels, dtype=torch.float32))]
+        share = self.mixture.share
+        return [(self.labels, share), (self.labels[self.mixture.partner], 1 - share)]
+
+    def hits(self, predicted: torch.Tensor) -> torch.Tensor:
+        """How many predictions are right, by the share of the predicted label."""
+        right = [((predicted == labels) * share).sum() for labels, share in self.parts()]
+        return torch.stack(right).sum()
+
+
+@dataclass
+class _Progress:
+    """The best value so far of what `train.early_stopping` watches, and the epochs since."""
+
+    spec: EarlyStoppingSpec | None
+    best: float = -math.inf
+    stale: int = 0
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the patience has run out."""
+        return self.spec is not None and self.stale >= self.spec.patience
+
+    def note(self, val: Evaluation) -> None:
+        """Take in one epoch; a value that only equals the best is none better."""
+        if self.spec is None:
+            return
+        value = val.accuracy if self.spec.metric == "val_accuracy" else -val.loss
+        if value > self.best + self.spec.min_delta:
+            self.best, self.stale = value, 0
+        else:
+            self.stale += 1
+
+
 class Fit:
     """One model being trained.
 
@@ -104,15 +151,18 @@ class Fit:
         spec: TrainSpec,
         seeds: Seeds,
         device: torch.device,
+        augmenter: Augmenter | None = None,
     ) -> None:
         """Prepare the training.
 
         Args:
-            model: maps `float32 [b, c, t]` to logits `[b, k]`; trained in place.
+            model: maps features as `ClipSet.batch` gives them to logits `[b, k]`; trained in
+                place. In training mode it may give AuxiliaryLogits.
             data: features, labels and split.
             spec: how to train.
-            seeds: of the order of the clips and of dropout.
+            seeds: of the order of the clips, of dropout and of the augmentation.
             device: where to train.
+            augmenter: changes the training clips.
 
         Raises:
             ValueError: an empty split, or a model without trainable parameters.
@@ -133,19 +183,24 @@ class Fit:
             None if split.test is None else ClipSet(data.features, data.labels, split.test, device)
         )
         self._weights = self._class_weights(device)
+        self._augmenter = augmenter
+        batches = self._train.batches(spec.batch_size)
+        self._schedule = Schedule(spec.schedule, self.optimizer, spec.epochs, batches)
+        self._progress = _Progress(spec.early_stopping)
         self._selected: _Candidate | None = None
 
     @property
     def finished(self) -> bool:
-        """Whether every epoch has been run."""
-        return self.epoch >= self._spec.epochs
+        """Whether every epoch has been run, or `train.early_stopping` has ended them."""
+        return self.epoch >= self._spec.epochs or self._progress.exhausted
 
     def run_epoch(self) -> EpochRow:
         """Train one epoch, then evaluate the validation split (and, if asked, the test split).
 
         `train_loss` is the mean per clip of the loss that is optimised, label smoothing and
-        class weights included (weighted means of PyTorch's cross-entropy, batch by batch), while
-        the weights change.
+        class weights, mixed labels and auxiliary classifiers included (weighted means of
+        PyTorch's cross-entropy, batch by batch), while the weights change. A clip that was mixed
+        counts for `train_accuracy` with the share of the label that was predicted.
 
         Raises:
             NonFiniteLoss: training or validation loss is nan or infinite.
@@ -154,12 +209,14 @@ class Fit:
         lr = float(self.optimizer.param_groups[0]["lr"])
         train_loss, train_accuracy = self._train_epoch()
         self._check_loss("loss", train_loss, lr)
-        val = evaluate(self.model, self._val, self._classes)
+        val = self._evaluate(self._val)
         self._check_loss("validation loss", val.loss, lr)
         test = None
         if self._test is not None and self._spec.test_every_epoch:
-            test = evaluate(self.model, self._test, self._classes)
+            test = self._evaluate(self._test)
         self._select(val, test)
+        self._schedule.after_epoch(val.loss)
+        self._progress.note(val)
         row = EpochRow(
             epoch=self.epoch,
             lr=lr,
@@ -190,7 +247,7 @@ class Fit:
         val = split_result(chosen.val, self._val)
         if self._test is None:
             return chosen.epoch, val, None
-        test = chosen.test or evaluate(self.model, self._test, self._classes)
+        test = chosen.test or self._evaluate(self._test)
         if not math.isfinite(test.loss):
             raise NonFiniteLoss(f"test loss is {test.loss} after epoch {chosen.epoch}")
         return chosen.epoch, val, split_result(test, self._test)
@@ -201,28 +258,50 @@ class Fit:
         seed_everything(epoch_seed(self._seeds.dropout, self.epoch))
         device = self._train.labels.device
         loss = torch.zeros((), dtype=torch.float64, device=device)
-        correct = torch.zeros((), dtype=torch.int64, device=device)
+        correct = torch.zeros((), dtype=torch.float64, device=device)
         order = epoch_seed(self._seeds.order, self.epoch)
-        for positions in self._train.shuffled(self._spec.batch_size, order):
+        for i, positions in enumerate(self._train.shuffled(self._spec.batch_size, order)):
             features, labels = self._train.batch(positions)
-            batch_loss, logits = self._step(features, labels)
+            mixture = None
+            if self._augmenter is not None:
+                seed = batch_seed(self._seeds.augmentation, self.epoch, i)
+                features, mixture = self._augmenter(features, seed)
+            targets = _Targets(labels, mixture)
+            batch_loss, logits = self._step(features, targets)
             loss += batch_loss.double() * len(positions)
-            correct += (logits.argmax(dim=1) == labels).sum()
+            correct += targets.hits(logits.argmax(dim=1))
         clips = len(self._train)
         return loss.item() / clips, correct.item() / clips
 
-    def _step(
-        self, features: torch.Tensor, labels: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _step(self, features: torch.Tensor, targets: _Targets) -> tuple[torch.Tensor, torch.Tensor]:
         """One update; the batch's loss and logits before it, detached."""
-        logits = forward(self.model, features, self._classes)
-        loss = cross_entropy(
-            logits, labels, weight=self._weights, label_smoothing=self._spec.label_smoothing
-        )
+        output = forward(self.model, features, self._classes, self._spec.precision)
+        loss = self._loss(output.logits, targets)
+        for auxiliary in output.auxiliary:
+            loss = loss + output.weight * self._loss(auxiliary, targets)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
-        return loss.detach(), logits.detach()
+        self._schedule.after_batch()
+        return loss.detach(), output.logits.detach()
+
+    def _loss(self, logits: torch.Tensor, targets: _Targets) -> torch.Tensor:
+        """Mean cross-entropy of a batch, by class weights and shares of labels."""
+        smoothing, weight = self._spec.label_smoothing, self._weights
+        if targets.mixture is None:
+            return cross_entropy(logits, targets.labels, weight=weight, label_smoothing=smoothing)
+        total = torch.zeros((), device=logits.device)
+        mass = torch.zeros((), device=logits.device)
+        for labels, share in targets.parts():
+            each = cross_entropy(
+                logits, labels, weight=weight, label_smoothing=smoothing, reduction="none"
+            )
+            total = total + (share * each).sum()
+            mass = mass + (share if weight is None else share * weight[labels]).sum()
+        return total / mass
+
+    def _evaluate(self, clips: ClipSet) -> Evaluation:
+        return evaluate(self.model, clips, self._classes, self._spec.precision)
 
     def _select(self, val: Evaluation, test: Evaluation | None) -> None:
         """Keep this epoch if it is the one that counts so far."""
@@ -247,22 +326,37 @@ class Fit:
             raise NonFiniteLoss(f"{name} is {value} in epoch {self.epoch} (lr {lr:g})")
 
 
-def forward(model: nn.Module, features: torch.Tensor, classes: int) -> torch.Tensor:
-    """Logits float32 `[b, k]` of features `[b, c, t]`.
+def forward(
+    model: nn.Module, features: torch.Tensor, classes: int, precision: str = "float32"
+) -> AuxiliaryLogits:
+    """Logits float32 `[b, k]` of a batch, with auxiliary ones where the model gives them.
 
     Raises:
         ValueError: the model gives anything else.
     """
-    logits = model(features)
-    expected = f"expected [{len(features)}, {classes}]"
+    mixed = precision == "bf16"
+    with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=mixed):
+        output = model(features)
+    if not isinstance(output, AuxiliaryLogits):
+        output = AuxiliaryLogits(output, ())
+    logits, *auxiliary = (
+        _checked(part, len(features), classes) for part in (output.logits, *output.auxiliary)
+    )
+    return AuxiliaryLogits(logits, tuple(auxiliary), output.weight)
+
+
+def _checked(logits: Any, clips: int, classes: int) -> torch.Tensor:
+    expected = f"expected [{clips}, {classes}]"
     if not isinstance(logits, torch.Tensor):
         raise ValueError(f"model gave {type(logits).__name__}, {expected}")
-    if logits.shape != (len(features), classes):
+    if logits.shape != (clips, classes):
         raise ValueError(f"model gave logits {list(logits.shape)}, {expected}")
     return logits.float()
 
 
-def evaluate(model: nn.Module, clips: ClipSet, classes: int) -> Evaluation:
+def evaluate(
+    model: nn.Module, clips: ClipSet, classes: int, precision: str = "float32"
+) -> Evaluation:
     """Run a model over a split in evaluation mode.
 
     Raises:
@@ -271,7 +365,9 @@ def evaluate(model: nn.Module, clips: ClipSet, classes: int) -> Evaluation:
     model.eval()
     # Not inference mode: a user's model that keeps a tensor from here could train no further.
     with torch.no_grad():
-        parts = [forward(model, clips.batch(p)[0], classes) for p in clips.ordered()]
+        parts = [
+            forward(model, clips.batch(p)[0], classes, precision).logits for p in clips.ordered()
+        ]
     logits = torch.cat(parts).cpu()
     labels = clips.labels.cpu()
     losses = cross_entropy(logits.double(), labels, reduction="none")

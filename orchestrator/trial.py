@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from features.arrays import FeatureArray
+from features.augment import Augmenter
 from models.build import build_model, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
@@ -35,7 +36,7 @@ class TrialInput:
 
     Attributes:
         trial: what to run.
-        features: float32 `[n, c, t]` of every clip, maybe read-only.
+        features: of every clip, maybe read-only.
         labels: class indices, int64 `[n]`.
         split: rows for training, validation and test.
         classes: `k`.
@@ -154,7 +155,11 @@ class TrialRun:
         model = build_model(model_spec, inputs, given.classes, import_path=given.import_path)
         self._parameters = ParameterCount(*count_parameters(model))
         data = TrainingData(given.features, given.labels, given.split, given.classes)
-        return Fit(model, data, trial.configuration.train, seeds, self._device)
+        train = trial.configuration.train
+        augmenter = (
+            Augmenter(train.augment, trial.configuration.features) if train.augment else None
+        )
+        return Fit(model, data, train, seeds, self._device, augmenter)
 
     def _failure(self, error: BaseException) -> TrialFailure:
         return TrialFailure(
