@@ -1,10 +1,10 @@
 """The published data sets, fetched from where their authors put them.
 
 What is verified: the size and the checksum of the archive before it is unpacked, and the number
-of clips after it. UrbanSound8K's checksum is the one that Zenodo publishes. ESC-50's author
-publishes none; its address names a commit, and size and SHA-256 are those that others recorded of
-that archive, see `features.sources`. GitHub, where ESC-50 is, does not continue a download that
-broke off; Zenodo does.
+of clips after it. UrbanSound8K's MD5 is the one that the soundata package has for Zenodo's file.
+ESC-50's author publishes none; its address names a commit, and size and SHA-256 are those that
+others recorded of that archive, see `features.sources`. To our knowledge GitHub, where ESC-50 is,
+does not continue a download that broke off, so that it starts over; Zenodo does.
 """
 
 from __future__ import annotations

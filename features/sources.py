@@ -54,8 +54,8 @@ _PICZAK = (
 
 def _esc50(title: str, clips: int, licence: str, subset: str = "") -> Source:
     # The author publishes no checksum. GitHub makes the archive of a commit from its files, which
-    # the commit fixes, but the packing of them only by habit: the same bytes since 2023. Size and
-    # SHA-256 are as several public projects recorded them independently of each other.
+    # the commit fixes, but promises no packing of them for ever. Size and SHA-256 are as several
+    # public projects recorded them; none of it could be tried where this was written.
     return Source(
         title=title,
         address=f"https://github.com/karolpiczak/ESC-50/archive/{_ESC50_COMMIT}.zip",
@@ -79,7 +79,7 @@ SOURCES: dict[str, Source] = {
         title="UrbanSound8K",
         address="https://zenodo.org/records/1203745/files/UrbanSound8K.tar.gz",
         file="UrbanSound8K.tar.gz",
-        # The MD5 is Zenodo's own, as the soundata package has it too.
+        # As the soundata package, among others, has the MD5 of the file at Zenodo.
         size=6_023_741_708,
         checksum="md5:9aa69802bbf37fb986f71ec1483a196e",
         unpacked=7_500_000_000,
