@@ -8,10 +8,19 @@ from __future__ import annotations
 from features import synthetic
 from features.clips import Dataset
 from features.esc10 import load_esc10
+from features.esc50 import load_esc50
 from features.folder import load_folder
 from features.manifest import load_manifest
+from features.urbansound8k import load_urbansound8k
 
-__all__ = ["load_esc10", "load_folder", "load_manifest", "load_synthetic"]
+__all__ = [
+    "load_esc10",
+    "load_esc50",
+    "load_folder",
+    "load_manifest",
+    "load_synthetic",
+    "load_urbansound8k",
+]
 
 
 def load_synthetic() -> Dataset:

@@ -5,10 +5,11 @@ K. J. Piczak: ESC: Dataset for Environmental Sound Classification. ACM Multimedi
 
 from __future__ import annotations
 
-import csv
 import re
 from pathlib import Path
 
+from features import esc50
+from features.clip_table import AUDIO, ClipTable, Row, clip_path, whole
 from features.clips import Dataset, DatasetError
 from features.files import FoundClip, data_root, hashed_clips, visible_files, visible_folders
 
@@ -30,7 +31,11 @@ _EXPECTED = (
     "ESC-10 as 'NNN - Class/FOLD-CLIPID-TAKE.ogg' with the classes 001 to 010, "
     "or ESC-50 as 'audio/*.wav' with 'meta/esc50.csv'"
 )
-_COLUMNS = ("filename", "fold", "category", "esc10", "src_file")
+_TABLE = ClipTable(
+    path=esc50.TABLE.path,
+    columns=("filename", "fold", "category", "esc10", "src_file"),
+    expected=_EXPECTED,
+)
 _FOLDER_NAME = re.compile(r"(\d{3}) - .+")
 _CLIP_NAME = re.compile(r"(\d{1,9})-(\d+)-([A-Za-z])", re.ASCII)
 
@@ -47,8 +52,8 @@ def load_esc10(root: Path) -> Dataset:
         DatasetError: another layout, classes or files missing, names that do not parse.
     """
     root = data_root(root, _EXPECTED)
-    table = root / "meta" / "esc50.csv"
-    found = _from_table(root, table) if table.is_file() else _from_folders(root)
+    from_table = (root / _TABLE.path).is_file()
+    found = _TABLE.clips(_TABLE.root(root), _clip) if from_table else _from_folders(root)
     present = {clip.label for clip in found}
     missing = [name for label, name in enumerate(CLASSES) if label not in present]
     if missing:
@@ -93,47 +98,17 @@ def _folder_faults(root: Path, numbered: list[tuple[int, Path]]) -> list[str]:
     return faults
 
 
-def _from_table(root: Path, table: Path) -> list[FoundClip]:
-    if not (root / "audio").is_dir():
-        raise DatasetError(f"{root / 'audio'}: no such folder; expected {_EXPECTED}")
-    found: dict[str, FoundClip] = {}
-    faults: list[str] = []
-    try:
-        with table.open(encoding="utf-8-sig", newline="") as lines:
-            reader = csv.DictReader(lines)
-            absent = [c for c in _COLUMNS if c not in (reader.fieldnames or ())]
-            if absent:
-                raise DatasetError(
-                    f"{table}:1: no column {', '.join(absent)}; expected {_EXPECTED}"
-                )
-            for row in reader:
-                if str(row["esc10"]).strip().lower() != "true":
-                    continue
-                try:
-                    clip = _from_row(root, row, f"{table}:{reader.line_num}")
-                except DatasetError as error:
-                    faults.extend(error.faults)
-                    continue
-                if clip.path in found:
-                    faults.append(f"{clip.place}: {clip.path} is there twice")
-                found[clip.path] = clip
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{table}: cannot be read: {error}") from None
-    if faults:
-        raise DatasetError(*faults)
-    return list(found.values())
-
-
-def _from_row(root: Path, row: dict[str, str | None], place: str) -> FoundClip:
-    name, fold, category, source = (
-        (row[column] or "").strip() for column in ("filename", "fold", "category", "src_file")
-    )
-    if not name or "/" in name or not (root / "audio" / name).is_file():
-        raise DatasetError(f"{place}: {root / 'audio' / name}: no such file")
+def _clip(root: Path, row: Row) -> FoundClip | None:
+    """The clip of a line of ESC-50's table; None for one that is not ESC-10's."""
+    name, fold, category, esc10, source = row.cells
+    if esc10.lower() != "true":
+        return None
+    path = clip_path(root, AUDIO, name, row.place)
     if category not in CLASSES:
-        raise DatasetError(f"{place}: category: found {category!r}; allowed {', '.join(CLASSES)}")
-    if re.fullmatch(r"[0-9]{1,9}", fold) is None:
-        raise DatasetError(f"{place}: fold: found {fold!r}; allowed an integer from 0")
+        raise DatasetError(
+            f"{row.place}: category: found {category!r}; allowed {', '.join(CLASSES)}"
+        )
+    number = whole(fold, "fold", None, row.place)
     if not source:
-        raise DatasetError(f"{place}: src_file: empty; allowed the clip id")
-    return FoundClip(f"audio/{name}", CLASSES.index(category), int(fold), source, place)
+        raise DatasetError(f"{row.place}: src_file: empty; allowed the clip id")
+    return FoundClip(path, CLASSES.index(category), number, source, row.place)

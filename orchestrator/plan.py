@@ -84,6 +84,10 @@ def load_dataset(sweep: Sweep) -> Dataset:
         assert root is not None
         if data.dataset == "esc10":
             return datasets.load_esc10(root)
+        if data.dataset == "esc50":
+            return datasets.load_esc50(root)
+        if data.dataset == "urbansound8k":
+            return datasets.load_urbansound8k(root)
         if data.dataset == "folder":
             return datasets.load_folder(root, data.source_pattern)
         assert manifest is not None

@@ -43,7 +43,7 @@ class DataSpec(_Spec):
         near_duplicates: what near-identical audio in two folds gives.
     """
 
-    dataset: Literal["synthetic", "esc10", "folder", "manifest"]
+    dataset: Literal["synthetic", "esc10", "esc50", "urbansound8k", "folder", "manifest"]
     root: Text | None = None
     manifest: Text | None = None
     source_pattern: Text | None = None
@@ -55,7 +55,7 @@ class DataSpec(_Spec):
     def _keys_of_the_dataset(self) -> DataSpec:
         if self.dataset == "manifest" and self.manifest is None:
             raise constraint("manifest", "nothing", "the path of a CSV file")
-        if self.dataset in ("esc10", "folder") and self.root is None:
+        if self.dataset not in ("synthetic", "manifest") and self.root is None:
             raise constraint("root", "nothing", "the folder of the clips")
         if self.dataset == "synthetic" and self.root is not None:
             raise constraint("root", self.root, "none for dataset synthetic")
@@ -218,7 +218,6 @@ class Settings(_Spec):
 
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("data", "dataset"): ("esc50", "urbansound8k"),
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("mfcc", "mel_image", "clip_statistics"),
     ("folds", "protocol"): ("cross_validation", "nested"),
