@@ -205,7 +205,11 @@ def _search(standing: Standing) -> Part:
     if not plan.varying:
         return Part("Search space", (f"{words} Nothing varies.",))
     rows = tuple(_space_row(standing, path) for path in plan.varying)
-    columns = (Column("Parameter", code=True), Column("Values"), Column("Number", numeric=True))
+    columns = (
+        Column("Parameter", code=True),
+        Column("Values", long=True),
+        Column("Number", numeric=True),
+    )
     return Part("Search space", (words,), (), (TableView("What varies", columns, rows),))
 
 

@@ -38,10 +38,10 @@ def configurations_table(standing: Standing) -> TableView:
     columns = [
         Column("Rank", numeric=True),
         *(Column(path, numeric=_numeric(standing, path), code=True) for path in plan.varying),
-        Column(f"Mean ± std, {metric.column}", numeric=True),
+        Column(f"Mean ± std{metric.unit and ', %'}", numeric=True),
         *([Column("Behind the best", numeric=True)] if several else []),
         *(Column(name, numeric=True) for name in names),
-        *(Column(f"Mean {ScoreText(name).column}", numeric=True) for name in beside),
+        *(Column(f"Mean {ScoreText(name).short}", numeric=True) for name in beside),
         Column("Trials finished", numeric=True),
         Column("Configuration", code=True),
     ]
@@ -173,7 +173,7 @@ def hyperparameters_table(standing: Standing) -> TableView | None:
         return None
     columns = (
         Column("Hyperparameter", code=True),
-        *(Column(title, code=title in standing.models) for title, _ in found),
+        *(Column(title, code=True) for title, _ in found),
     )
     bests = [best for _, best in found]
     paths = {path: path for path in standing.plan.varying}
@@ -185,7 +185,7 @@ def hyperparameters_table(standing: Standing) -> TableView | None:
     endings = ["", *(f"_{file_name(name)}" for name in several)]
     names = [f"best_hyperparameters{ending}.csv" for ending in endings]
     note = f"Also in tables/{listed(names)}."
-    return TableView("Best hyperparameters", columns, tuple(rows), note)
+    return TableView("Of the configurations with every fold finished", columns, tuple(rows), note)
 
 
 def _setting(best: Best | None, path: str) -> Cell:
@@ -247,7 +247,7 @@ def _summary(standing: Standing, summary: RunSummary, name: str) -> TableView | 
         for row in table.rows
         if len(row) == len(table.header) and (standing.has_test or not row[0].startswith("Test"))
     )
-    caption = summary.runs.model + ("" if summary.fold is None else f", fold {summary.fold}")
+    caption = "One column a fold" if summary.fold is None else f"Validation fold {summary.fold}"
     return TableView(caption, columns, rows, f"tables/{name}")
 
 

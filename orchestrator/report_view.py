@@ -26,11 +26,13 @@ class Column:
         title: its header.
         numeric: right-aligned, and sorted as numbers.
         code: names and values of the specification, set as code.
+        long: sentences, which may take several lines.
     """
 
     title: str
     numeric: bool = False
     code: bool = False
+    long: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,13 @@ class ScoreText:
         return f"{_SPLITS.get(split, split)} {_SCORES.get(score, score)}"
 
     @property
+    def short(self) -> str:
+        """Its name without the split, with its unit, for a column."""
+        score = self.name.partition("_")[2]
+        name = _SCORES.get(score, score).removesuffix(" (macro)")
+        return f"{name}, %" if self.in_percent else name
+
+    @property
     def in_percent(self) -> bool:
         """Whether values are shown in percent."""
         return self.name.endswith("_accuracy")

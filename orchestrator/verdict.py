@@ -185,20 +185,18 @@ def _against_runner_up(comparison: Comparison, metric: ScoreText, mode: str) -> 
 
 
 def _chance(comparison: Comparison) -> list[str]:
-    decided = comparison.wins + comparison.losses
-    if decided < 2 or comparison.losses >= comparison.wins:
+    decided, chance = comparison.wins + comparison.losses, comparison.chance
+    if decided < 2 or chance > 0.5:
         return []
-    share = _share(comparison.chance)
-    sentences = [f"Two equally good configurations come out as unevenly {share} (sign test)."]
+    cases = round(1 / chance)
+    about = "" if math.isclose(cases * chance, 1) else "about "
+    sentences = [
+        "Two equally good configurations would come out at least as unevenly in"
+        f" {about}1 of {cases} cases (sign test)."
+    ]
     if 2 / 2**decided > LEAD:
         sentences.append(f"With {decided} folds that differ, no result could be surer.")
     return sentences
-
-
-def _share(chance: float) -> str:
-    if chance >= 1:
-        return "always"
-    return f"in {100 * chance:.0f} of 100 cases" if chance >= 0.01 else "in less than 1 % of cases"
 
 
 def _how_many_close(verdict: Verdict) -> str:
