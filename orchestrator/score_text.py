@@ -9,6 +9,8 @@ from orchestrator.csv_files import Cell, text
 
 MISSING = "–"
 
+_SPACE = "\N{NO-BREAK SPACE}"
+
 _SPLITS = {"val": "validation", "test": "test", "train": "training"}
 _SCORES = {
     "accuracy": "accuracy",
@@ -54,8 +56,8 @@ class ScoreText:
 
     @property
     def unit(self) -> str:
-        """What stands behind a value: ` %` or nothing."""
-        return " %" if self.in_percent else ""
+        """What stands behind a value: a percent sign after a no-break space, or nothing."""
+        return f"{_SPACE}%" if self.in_percent else ""
 
     @property
     def heading(self) -> str:
@@ -79,14 +81,14 @@ class ScoreText:
 
     def spread(self, mean: float | None, std: float | None) -> str:
         """Mean and standard deviation without their unit."""
-        return MISSING if mean is None else f"{self.value(mean)} ± {self.value(std)}"
+        return MISSING if mean is None else f"{self.value(mean)}{_SPACE}±{_SPACE}{self.value(std)}"
 
     def spoken(self, mean: float, std: float | None = None) -> str:
         """A value with its unit, for a sentence: in percent with one decimal."""
         digits = {"digits": 1, "shift": 2} if self.in_percent else {"digits": 3}
         text = rounded(mean, **digits)
         if std is not None:
-            text += f" ± {rounded(std, **digits)}"
+            text += f"{_SPACE}±{_SPACE}{rounded(std, **digits)}"
         return text + self.unit
 
     def difference(self, value: float) -> str:
@@ -96,8 +98,8 @@ class ScoreText:
         ('1.3 points', '0.200')
         """
         if not self.in_percent:
-            return rounded(value, 3)
-        points = rounded(value, 1, shift=2)
+            return "less than 0.001" if 0 < value < 0.0005 else rounded(value, 3)
+        points = "less than 0.1" if 0 < value < 0.0005 else rounded(value, 1, shift=2)
         return f"{points} point{'' if points == '1.0' else 's'}"
 
 

@@ -71,7 +71,8 @@ class Comparison:
     @property
     def certainty(self) -> Certainty:
         """What the comparison allows to say."""
-        if not self.wins + self.losses:
+        # Means that are equal on paper differ in their last bits.
+        if abs(self.difference) < 1e-9:
             return Certainty.TIED
         if self.chance > LEAD:
             return Certainty.TOO_CLOSE
@@ -170,17 +171,16 @@ def words(verdict: Verdict, metric: ScoreText, mode: str) -> list[str]:
 
 def _against_runner_up(comparison: Comparison, metric: ScoreText, mode: str) -> str:
     n = comparison.folds
-    word = "higher" if mode == "min" else "lower"
-    distance = f"{metric.difference(abs(comparison.difference))} {word}"
-    if comparison.certainty is Certainty.TIED:
-        return "The runner-up scores the same in every fold: a tie, decided by the plan's order."
-    if n == 1:
-        return f"The runner-up is {distance} in the only fold: too close to call."
     where = f"better in {comparison.losses or 'none'} of {n} folds"
     if comparison.ties:
         where += f" (equal in {comparison.ties})"
-    if comparison.difference <= 0:
-        distance = "equal"
+    if comparison.certainty is Certainty.TIED:
+        where = "equal in every fold" if comparison.ties == n else where
+        return f"The runner-up has the same mean and is {where}: a tie that the plan's order broke."
+    word = "higher" if mode == "min" else "lower"
+    distance = f"{metric.difference(abs(comparison.difference))} {word}"
+    if n == 1:
+        return f"The runner-up is {distance} in the only fold: too close to call."
     return f"The runner-up is {distance} on average and {where}: {comparison.certainty}."
 
 
@@ -200,11 +200,11 @@ def _chance(comparison: Comparison) -> list[str]:
 
 
 def _how_many_close(verdict: Verdict) -> str:
-    if not verdict.close:
-        return f"None of the {verdict.others} other complete configurations is as close."
-    what = "is" if verdict.close == 1 else "are"
+    if verdict.close == verdict.others:
+        return f"None of the {verdict.others} other complete configurations is clearly behind."
+    what = "is" if verdict.close < 2 else "are"
     return (
-        f"Of the {verdict.others} other complete configurations, {verdict.close} {what}"
+        f"Of the {verdict.others} other complete configurations, {verdict.close or 'none'} {what}"
         " too close to the best to call."
     )
 
