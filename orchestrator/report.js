@@ -76,7 +76,8 @@ for (const box of document.querySelectorAll(".sortable")) {
 }
 
 document.addEventListener("keydown", (event) => {
-  if (event.key === "Escape" && location.hash.startsWith("#plot-")) location.hash = "#plots";
+  const enlarged = document.querySelector(".plot:target .close");
+  if (event.key === "Escape" && enlarged) location.hash = enlarged.hash;
 });
 
 // Paper cannot be opened: print what is folded, then fold it again.

@@ -79,7 +79,11 @@ def _skipped(standing: Standing) -> TableView | None:
         (Cell(clip.path), Cell(plan.classes[clip.label]), Cell(clip.problem))
         for clip in skipped[:_MOST_CLIPS]
     )
-    columns = (Column("Clip", code=True), Column("Class"), Column("Problem", long=True))
+    columns = (
+        Column("Clip", code=True, long=True),
+        Column("Class", long=True),
+        Column("Problem", long=True),
+    )
     note = ""
     if len(skipped) > len(rows):
         note = f"The first {len(rows)} of {len(skipped):,}; all: tables/skipped_clips.csv."

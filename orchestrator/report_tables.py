@@ -17,7 +17,7 @@ from orchestrator.run_summaries import RunSummary, file_names, run_summaries
 from orchestrator.score_text import MISSING, ScoreText, listed, rounded, value_text
 from orchestrator.standing import Standing
 from orchestrator.trial_tables import HYPERPARAMETERS
-from orchestrator.trials import Trial, file_name
+from orchestrator.trials import Configuration, Trial, file_name
 
 MOST_ROWS = 200
 """Rows of a table in the page; the CSV file has all of them."""
@@ -37,9 +37,9 @@ def configurations_table(standing: Standing) -> TableView:
     several = standing.best is not None and len(plan.configurations) > 1
     columns = [
         Column("Rank", numeric=True),
-        *(Column(path, numeric=_numeric(standing, path), code=True) for path in plan.varying),
-        Column(f"Mean ± std{metric.unit and ', %'}", numeric=True),
+        Column("Mean ± std, %" if metric.in_percent else "Mean ± std", numeric=True),
         *([Column("Behind the best", numeric=True)] if several else []),
+        *_columns(standing),
         *(Column(name, numeric=True) for name in names),
         *(Column(f"Mean {ScoreText(name).short}", numeric=True) for name in beside),
         Column("Trials finished", numeric=True),
@@ -51,14 +51,14 @@ def configurations_table(standing: Standing) -> TableView:
         planned[trial.configuration.id] = planned.get(trial.configuration.id, 0) + 1
     rows = []
     for rank, one in standing.ranked[:MOST_ROWS]:
-        found, own = one.configuration.parameters, one.configuration.id
+        own = one.configuration.id
         by_name = {standing.fold_name(fold.trial): fold.value for fold in one.folds}
         rows.append(
             (
                 number(rank),
-                *(Cell(value_text(found[p])) if p in found else _ABSENT for p in plan.varying),
                 Cell(metric.spread(one.mean, one.std), _key(one.mean)),
                 *([_behind(standing, one)] if several else []),
+                *_settings(standing, one.configuration),
                 *(_score(metric, by_name.get(name)) for name in names),
                 *(
                     _score(ScoreText(name), of_all[own])
@@ -128,7 +128,7 @@ def trials_table(standing: Standing) -> TableView:
     runs = _RUN if standing.has_test else tuple(n for n in _RUN if not n.startswith("test_"))
     columns = (
         Column("Fold"),
-        *(Column(path, numeric=_numeric(standing, path), code=True) for path in plan.varying),
+        *_columns(standing),
         Column("Status"),
         Column("Epoch", numeric=True),
         *(Column(ScoreText(name).column, numeric=True) for name in runs),
@@ -138,7 +138,7 @@ def trials_table(standing: Standing) -> TableView:
     rows = tuple(
         (
             Cell(standing.fold_name(row.trial)),
-            *_settings(row.trial, plan.varying),
+            *_settings(standing, row.trial.configuration),
             Cell(row.status.value),
             number(row.epoch),
             *(_score(ScoreText(name), row.metric(name)) for name in runs),
@@ -153,9 +153,13 @@ def trials_table(standing: Standing) -> TableView:
     return TableView(caption, columns, rows, note, sortable=True)
 
 
-def _settings(trial: Trial, varying: Sequence[str]) -> list[Cell]:
-    found = trial.configuration.parameters
-    return [Cell(value_text(found[path])) if path in found else _ABSENT for path in varying]
+def _columns(standing: Standing) -> list[Column]:
+    return [Column(p, numeric=_numeric(standing, p), code=True) for p in standing.telling]
+
+
+def _settings(standing: Standing, configuration: Configuration) -> list[Cell]:
+    found = configuration.parameters
+    return [Cell(value_text(found[p])) if p in found else _ABSENT for p in standing.telling]
 
 
 def _time(standing: Standing, trial: Trial) -> Cell:

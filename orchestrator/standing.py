@@ -91,6 +91,15 @@ class Standing:
         return {name: varying_paths(tuple(found)) for name, found in members.items()}
 
     @cached_property
+    def telling(self) -> tuple[str, ...]:
+        """The varying paths that tell configurations apart whose model is the same, and the model.
+
+        Left out is what varies only because one model has it and another has not.
+        """
+        within = {path for paths in self._varying_of.values() for path in paths}
+        return tuple(p for p in self.plan.varying if p in within or p == "model.name")
+
+    @cached_property
     def _ambiguous(self) -> tuple[frozenset[int], bool]:
         return twice_validated(self.plan.trials), repeated(self.plan)
 

@@ -300,21 +300,21 @@ class TestNumbers:
         with (tmp_path / "tables/configurations.csv").open(newline="") as file:
             written = {row["configuration"]: row for row in csv.DictReader(file)}
         assert header[:6] == [
-            *("Rank", "train.optimizer.weight_decay", "Mean ± std, %", "Behind the best"),
+            *("Rank", "Mean ± std, %", "Behind the best", "train.optimizer.weight_decay"),
             *("Fold 2", "Fold 3"),
         ]
         assert [row[0] for row in rows] == ["1", "2", "3"]
-        assert [row[1] for row in rows] == ["0.01", "0", "0.1"]
+        assert [row[3] for row in rows] == ["0.01", "0", "0.1"]
         for row in rows:
             table = written[row[-1]]
             mean, std = (100 * float(table[f"{what}_val_accuracy"]) for what in ("mean", "std"))
-            shown = [float(number) for number in row[2].split(" ± ")]
+            shown = [float(number) for number in row[1].split(" ± ")]
             assert shown == pytest.approx([mean, std], abs=0.00501)
             for fold, cell in ((2, row[4]), (3, row[5])):
                 value = 100 * float(table[f"split{fold}_val_accuracy"])
                 assert float(cell) == pytest.approx(value, abs=0.00501)
             assert row[0] == table["rank_val_accuracy"]
-        assert [row[3] for row in rows] == ["0.00", "5.00", "19.06"]
+        assert [row[2] for row in rows] == ["0.00", "5.00", "19.06"]
         assert not any("est" in title for title in header if title != "Behind the best")
 
     def test_run_summaries_as_in_the_files(self, tmp_path: Path) -> None:
@@ -369,7 +369,7 @@ class TestNumbers:
         page = write(tmp_path, plan, [finish(t, i / 250) for i, t in enumerate(plan.trials)])
         check_whole(page)
         rows = page.tables["Configurations by validation accuracy, higher is better"][1:]
-        assert [row[1] for row in rows] == [f"{i / 1000:g}" for i in range(249, 49, -1)]
+        assert [row[3] for row in rows] == [f"{i / 1000:g}" for i in range(249, 49, -1)]
         shown = "The first 200 of 250; all of them, in full precision: tables/configurations.csv"
         assert shown in page.sections["configurations"]
         assert "40 of 250 tables are shown" in page.sections["summaries"]
