@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from features import synthetic
 from features.clips import Clip, Dataset, DatasetError
+from features.formats import Format, missing_bytes, sniff
 
 _BLOCK = 1 << 20
 """Frames decoded at a time."""
@@ -36,7 +38,7 @@ def read_clip(dataset: Dataset, clip: Clip, sample_rate: int) -> NDArray[np.floa
         floating-point numbers beyond.
 
     Raises:
-        BadClip: not decodable, no samples, NaN or infinite samples.
+        BadClip: what `decode` raises, or a rate that cannot be converted.
         DatasetError: the file's content is not that of `clip.sha256` any more.
         OSError: the file cannot be read.
     """
@@ -50,29 +52,73 @@ def read_clip(dataset: Dataset, clip: Clip, sample_rate: int) -> NDArray[np.floa
     return resample(waveform, rate, sample_rate)
 
 
+@dataclass(frozen=True)
+class Decoded:
+    """What is in an audio file.
+
+    Attributes:
+        samples: `float32 [frames, channels]`, at least one of each.
+        rate: Hz.
+        encoding: of a sample, as libsndfile names it: `PCM_16`, `FLOAT`, `VORBIS`.
+        problem: why the file is a bad clip although something could be decoded; else empty.
+    """
+
+    samples: NDArray[np.float32]
+    rate: int
+    encoding: str
+    problem: str
+
+
 def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
     """The waveform in a file's content, `float32 [samples]` mono, and its rate, Hz.
 
-    A file cut off in the middle gives what is there.
+    Raises:
+        BadClip: not decodable, no samples, cut off in the middle, NaN or infinite samples.
+    """
+    decoded = decode_all(content)
+    if decoded.problem:
+        raise BadClip(decoded.problem)
+    samples = decoded.samples
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), decoded.rate
+
+
+def decode_all(content: bytes) -> Decoded:
+    """Everything that can be decoded of a file's content, of a broken one too.
 
     Raises:
-        BadClip: not decodable, no samples, NaN or infinite samples.
+        BadClip: not decodable at all, or no samples.
     """
     if not content:
         raise BadClip("empty file")
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate = int(file.samplerate)
+            rate, encoding, frames = int(file.samplerate), str(file.subtype), int(file.frames)
             blocks = list(_blocks(file))
     except soundfile.LibsndfileError as error:
-        raise BadClip(f"not decodable: {error.error_string.rstrip('.')}") from None
+        reason = error.error_string.rstrip(".").removeprefix("Error : ")
+        raise BadClip(f"not decodable: {reason}") from None
     if not blocks:
         raise BadClip("no samples")
     samples = np.concatenate(blocks)
-    if not np.isfinite(samples).all():
-        raise BadClip("NaN or infinite samples")
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), rate
+    problems = [_truncation(content, len(samples), frames), _not_finite(samples)]
+    return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
+
+
+def _truncation(content: bytes, read: int, claimed: int) -> str:
+    """What is missing of a file that was cut off, or nothing."""
+    missing = missing_bytes(content)
+    if missing:
+        return f"truncated: {missing[0]} of {missing[1]} bytes of samples are there"
+    # An MP3 file and a stream only estimate their length.
+    if sniff(content) in (Format.FLAC, Format.AIFF) and read < claimed < 1 << 40:
+        return f"truncated: {read} of {claimed} frames are there"
+    return ""
+
+
+def _not_finite(samples: NDArray[np.float32]) -> str:
+    wrong = int(samples.size - np.isfinite(samples).sum())
+    return f"NaN or infinite samples: {wrong} of {samples.size}" if wrong else ""
 
 
 def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.data_cli import data
 from orchestrator.errors import FoldgridError
 
 if TYPE_CHECKING:
@@ -257,8 +258,9 @@ def _not_yet(name: str, does: str) -> None:
     app.command(name, context_settings=_LATER)(command)
 
 
+app.add_typer(data, name="data")
+
 for _name, _does in (
-    ("data", "Check, repair or fetch clips"),
     ("refit", "Train the best configuration on all data but the test fold"),
     ("predict", "Class probabilities for new clips"),
     ("export", "Write the winner as one folder"),

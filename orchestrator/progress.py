@@ -167,10 +167,12 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def counted(console: Console, title: str, total: int) -> Iterator[Callable[[int, int], None]]:
+def counted(
+    console: Console, title: str, total: int, noun: str = "clips"
+) -> Iterator[Callable[[int, int], None]]:
     """A bar for a countable piece of work; one line before it where there is no terminal."""
     if not console.is_terminal:
-        say(console, f"{title}: {total} clips")
+        say(console, f"{title}: {total} {noun}")
         yield lambda done, of: None
         return
     bar = _bar(console)

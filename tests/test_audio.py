@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.audio import BadClip, decode, fit_length, read_clip, resample
+from features.audio import BadClip, decode, decode_all, fit_length, read_clip, resample
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_synthetic
 
@@ -104,12 +104,24 @@ def test_longer_than_one_block():
     assert np.array_equal(waveform, samples.astype(np.float32))
 
 
-def test_truncated_wav_gives_what_is_there(tmp_path: Path):
+def test_a_truncated_wav_is_a_bad_clip_of_which_something_can_be_saved(tmp_path: Path):
     content = encoded(tone(16_000), 16_000, "WAV", "PCM_16")
     whole = read(tmp_path / "a.wav", content, 16_000)
-    part = read(tmp_path / "b.wav", content[: len(content) // 2], 16_000)
+    half = content[: len(content) // 2]
+    held, claimed = len(half) - 44, len(content) - 44
+    expected = f"truncated: {held} of {claimed} bytes of samples are there"
+    assert problem_of(tmp_path / "b.wav", half) == expected
+    part = decode_all(half).samples[:, 0]
     assert 0.4 < len(part) / len(whole) < 0.6
     assert np.array_equal(part, whole[: len(part)])
+
+
+@pytest.mark.parametrize("claimed", [0, 0xFFFFFFFF])
+def test_a_wav_from_a_pipe_does_not_say_how_long_it_is(tmp_path: Path, claimed: int):
+    content = bytearray(encoded(tone(16_000), 16_000, "WAV", "PCM_16"))
+    content[40:44] = claimed.to_bytes(4, "little")
+    if claimed:
+        assert len(read(tmp_path / "a.wav", bytes(content), 16_000)) == 8_000
 
 
 def test_header_that_claims_more_than_memory_holds():
@@ -149,7 +161,7 @@ def test_nan_and_infinity(tmp_path: Path, value: float):
     samples = tone(16_000)
     samples[-1] = value
     content = encoded(samples, 16_000, "WAV", "FLOAT")
-    assert problem_of(tmp_path / "a.wav", content) == "NaN or infinite samples"
+    assert problem_of(tmp_path / "a.wav", content).startswith("NaN or infinite samples: ")
 
 
 def test_a_file_changed_since_it_was_listed(tmp_path: Path):

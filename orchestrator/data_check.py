@@ -1,0 +1,194 @@
+"""The check of a specification's clips: what `foldgrid data check` prints and writes."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from features.check import CheckedClip, Progress, check
+from features.clips import Dataset
+from orchestrator.csv_files import Cell, CsvWriter
+from orchestrator.folds import FoldError, assign_folds, leaks
+from orchestrator.plan import several
+from orchestrator.specification import FoldsSpec
+
+COLUMNS = (
+    *("clip", "label", "fold", "source", "format", "extension", "encoding", "seconds"),
+    *("sample_rate", "channels", "peak", "usable", "issues", "duplicate_of"),
+)
+
+_LISTED = 50
+"""Clips named on the screen; the file names them all."""
+
+
+@dataclass(frozen=True)
+class DataCheck:
+    """Everything that was found.
+
+    Attributes:
+        dataset: the clips.
+        folds: of each clip, None where the specification cannot give it one.
+        clips: what was found of each.
+        leaks: sources and file contents in two folds.
+        fold_fault: why there are no folds; empty where there are.
+    """
+
+    dataset: Dataset
+    folds: tuple[int | None, ...]
+    clips: tuple[CheckedClip, ...]
+    leaks: tuple[str, ...]
+    fold_fault: str
+
+    @property
+    def bad(self) -> list[CheckedClip]:
+        """Clips that `run` refuses."""
+        return [found for found in self.clips if found.inspection.problem]
+
+    @property
+    def usable(self) -> bool:
+        """Whether `run` would take the data as they are."""
+        return not self.bad and not self.leaks and not self.fold_fault
+
+
+def check_data(dataset: Dataset, spec: FoldsSpec, progress: Progress) -> DataCheck:
+    """Look at every clip, and at the folds that a specification gives them."""
+    clips = check(dataset, progress)
+    try:
+        folds = assign_folds(dataset, spec)
+    except FoldError as error:
+        return DataCheck(dataset, tuple(c.fold for c in dataset.clips), clips, (), str(error))
+    return DataCheck(dataset, folds, clips, tuple(leaks(dataset, folds)), "")
+
+
+def write_csv(found: DataCheck, path: Path) -> None:
+    """One row a clip.
+
+    Raises:
+        RunDirectoryError: the file cannot be written.
+    """
+    from orchestrator.atomic import replacing
+
+    with replacing(path, durable=False) as stream:
+        writer = CsvWriter(stream)
+        writer.row(COLUMNS)
+        for fold, checked in zip(found.folds, found.clips, strict=True):
+            writer.row(_cells(found.dataset, fold, checked))
+
+
+def _cells(dataset: Dataset, fold: int | None, checked: CheckedClip) -> list[Cell]:
+    clip, seen = checked.clip, checked.inspection
+    decoded = bool(seen.rate)
+    return [
+        clip.path,
+        dataset.classes[clip.label],
+        fold,
+        clip.source,
+        seen.format.value if seen.format else "",
+        seen.extension,
+        seen.encoding,
+        seen.seconds if decoded else None,
+        seen.rate if decoded else None,
+        seen.channels if decoded else None,
+        seen.peak if decoded else None,
+        not seen.problem,
+        "; ".join(checked.issues),
+        checked.duplicate_of,
+    ]
+
+
+def as_lines(found: DataCheck) -> list[str]:
+    """The check in words."""
+    dataset = found.dataset
+    numbers = sorted({fold for fold in found.folds if fold is not None})
+    place = f" in {dataset.root}" if dataset.root else ""
+    folds = f", {len(numbers)} folds" if numbers else ""
+    clips = several(len(found.clips), "clip")
+    head = f"{dataset.name}: {clips}, {len(dataset.classes)} classes{folds}{place}"
+    return [
+        head,
+        "",
+        *_class_table(found, numbers),
+        "",
+        *_properties(found.clips),
+        "",
+        *_findings(found),
+        _verdict(found),
+    ]
+
+
+def _class_table(found: DataCheck, numbers: Sequence[int]) -> Iterator[str]:
+    """Clips for each class and fold."""
+    counts = Counter(
+        (checked.clip.label, fold) for fold, checked in zip(found.folds, found.clips, strict=True)
+    )
+    classes = found.dataset.classes
+    rows = [["class", *(f"fold {n}" for n in numbers), "all"]]
+    for label, name in enumerate(classes):
+        each = [counts[label, n] for n in numbers]
+        total = sum(c for (of, _), c in counts.items() if of == label)
+        rows.append([name, *map(str, each), str(total)])
+    sums = [sum(counts[label, n] for label in range(len(classes))) for n in numbers]
+    rows.append(["all", *map(str, sums), str(len(found.clips))])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [
+            row[0].ljust(widths[0]),
+            *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)),
+        ]
+        yield "  ".join(cells)
+
+
+def _properties(clips: Sequence[CheckedClip]) -> Iterator[str]:
+    decoded = [checked.inspection for checked in clips if checked.inspection.rate]
+    seconds = sorted(seen.seconds for seen in decoded)
+    if seconds:
+        low, middle, high = seconds[0], statistics.median(seconds), seconds[-1]
+        yield f"seconds:   {low:.3g} to {high:.3g}, median {middle:.3g}"
+    yield f"rates:     {_tally(f'{seen.rate} Hz' for seen in decoded)}"
+    yield f"channels:  {_tally(str(seen.channels) for seen in decoded)}"
+    yield f"formats:   {_tally(_format(checked) for checked in clips)}"
+
+
+def _format(checked: CheckedClip) -> str:
+    seen = checked.inspection
+    return " ".join(filter(None, [seen.format or "other", seen.encoding]))
+
+
+def _tally(values: Iterator[str]) -> str:
+    counts = Counter(values).most_common()
+    return ", ".join(f"{value} ({count})" for value, count in counts) or "none"
+
+
+def _findings(found: DataCheck) -> Iterator[str]:
+    odd = [checked for checked in found.clips if checked.issues]
+    # What stops a run comes first, where a long list would hide it.
+    odd.sort(key=lambda checked: not checked.inspection.problem)
+    for checked in odd[:_LISTED]:
+        mark = "bad " if checked.inspection.problem else "note"
+        yield f"{mark}  {checked.clip.path}: {'; '.join(checked.issues)}"
+    if len(odd) > _LISTED:
+        yield f"      and {len(odd) - _LISTED} more"
+    for leak in found.leaks[:_LISTED]:
+        yield f"leak  {leak}"
+    if len(found.leaks) > _LISTED:
+        yield f"      and {len(found.leaks) - _LISTED} more leaks"
+    if found.fold_fault:
+        yield f"folds  {found.fold_fault}"
+    if odd or found.leaks or found.fold_fault:
+        yield ""
+
+
+def _verdict(found: DataCheck) -> str:
+    if found.usable:
+        return "usable as it is"
+    reasons = []
+    if found.bad:
+        reasons.append(several(len(found.bad), "bad clip"))
+    if found.leaks:
+        reasons.append(several(len(found.leaks), "leak"))
+    if found.fold_fault:
+        reasons.append("no folds")
+    return f"not usable as it is: {', '.join(reasons)}"
