@@ -159,6 +159,8 @@ def _closing(result: RunResult, command: str) -> list[str]:
         if chosen:
             lines.append(f"  {', '.join(chosen)}")
     lines.append(f"tables: {result.run_dir / 'tables'}")
+    if result.report is not None:
+        lines.append(f"report: {result.report}")
     if result.finished < total:
         lines.append(f"to continue: {command}")
     return lines
@@ -223,11 +225,16 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
 
 @app.command()
 def report(run_dir: RunDir, debug: Debug = False) -> int:
-    """Rebuild the tables from a run directory alone."""
-    from orchestrator.tables import write_tables
+    """Rebuild tables, plots and report from a run directory alone."""
+    from orchestrator.errors import LostError
+    from orchestrator.summary import summarize
 
-    paths = write_tables(run_dir.absolute())
-    print(f"{len(paths)} tables in {run_dir / 'tables'}")
+    summary = summarize(run_dir.absolute())
+    print(f"{len(summary.tables)} tables in {run_dir / 'tables'}")
+    if summary.report is None:
+        raise LostError(f"{run_dir}: no plots and no report: {summary.problem}")
+    print(f"{len(summary.plots)} plots in {run_dir / 'plots'}")
+    print(f"report: {summary.report}")
     return 0
 
 

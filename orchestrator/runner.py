@@ -31,6 +31,7 @@ from orchestrator.provenance import capture, changes, origin, runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import interruptible, logged
+from orchestrator.summary import Summary, summarize
 from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
 from orchestrator.yaml_source import dump
@@ -76,6 +77,7 @@ class RunResult:
         finished: how many of them have a record now.
         failed: how many have failed and not finished since.
         interrupted: stopped by SIGINT or SIGTERM.
+        report: `report.html`; None where it could not be made.
         best: the best configuration, if one has all its folds.
     """
 
@@ -84,6 +86,7 @@ class RunResult:
     finished: int
     failed: int
     interrupted: bool
+    report: Path | None
     best: Best | None
 
     @property
@@ -142,8 +145,7 @@ class _Run:
             if pending and not self.stop.is_set():
                 self._say(len(pending))
                 self._execute(pending, arrays)
-            tables.write_tables(self.ledger.run_dir)
-            return self._result()
+            return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
@@ -229,7 +231,14 @@ class _Run:
             observer = _Writer(self.ledger, progress)
             executor(self.options).run(job, observer, self.stop)
 
-    def _result(self) -> RunResult:
+    def _summarize(self) -> Summary:
+        say(self.console, "writing tables, plots and report")
+        summary = summarize(self.ledger.run_dir, running=False)
+        if summary.problem:
+            self._warn(f"no plots and no report, see log.txt: {summary.problem}")
+        return summary
+
+    def _result(self, summary: Summary) -> RunResult:
         plan = self.experiment.plan
         finished = sum(1 for _ in self.ledger.records(plan))
         return RunResult(
@@ -238,6 +247,7 @@ class _Run:
             finished=finished,
             failed=len(self.ledger.failures(plan)),
             interrupted=self.stop.is_set(),
+            report=summary.report,
             best=tables.best_of_run(self.ledger.run_dir),
         )
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from orchestrator.errors import FoldgridError
 from orchestrator.plot import Plot
 from orchestrator.tables import write_tables
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -16,27 +20,41 @@ class Summary:
     Attributes:
         tables: CSV files.
         plots: pictures, in the order in which they are read.
-        report: `report.html`.
+        report: `report.html`; None where it or the plots could not be made.
+        problem: why not; empty otherwise.
     """
 
     tables: tuple[Path, ...]
     plots: tuple[Plot, ...]
-    report: Path
+    report: Path | None
+    problem: str = ""
 
 
-def summarize(run_dir: Path) -> Summary:
+def summarize(run_dir: Path, *, running: bool | None = None) -> Summary:
     """Write everything that a reader wants of a run directory, anew.
 
-    Works on a finished run directory and on one whose sweep is running or was killed.
+    Works on a finished run directory and on one whose sweep is running or was killed. The tables
+    come first: whatever may go wrong with a picture, they are there.
+
+    Args:
+        run_dir: the run directory.
+        running: whether a driver is at work; None asks its lock.
 
     Raises:
         RunDirectoryError: there is no plan, a file is of another format version, or something
             cannot be written.
     """
-    tables = write_tables(run_dir)
-    # Not at module level: drawing takes a second to import, and a sweep draws at its end only.
-    from orchestrator.plots import write_plots
-    from orchestrator.report import write_report
+    tables = tuple(write_tables(run_dir))
+    try:
+        # Not at module level: drawing takes a second to import, and a sweep draws at its end only.
+        from orchestrator.plots import write_plots
+        from orchestrator.report import write_report
 
-    plots = write_plots(run_dir)
-    return Summary(tuple(tables), tuple(plots), write_report(run_dir, plots))
+        plots = tuple(write_plots(run_dir))
+        return Summary(tables, plots, write_report(run_dir, plots, running=running))
+    except FoldgridError:
+        raise
+    except Exception as error:
+        # A night's work must not end with the traceback of a drawing library.
+        _log.exception("plots and report")
+        return Summary(tables, (), None, f"{type(error).__name__}: {error}")
