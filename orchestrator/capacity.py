@@ -54,7 +54,7 @@ def measure(experiment: Experiment) -> Capacity:
     gpus = visible_gpus()
     gpu = (1.0 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
     return Capacity(
-        feature_bytes=sum(4 * clips * math.prod(f.shape) for f in experiment.features),
+        feature_bytes=sum(clips * f.stored_bytes for f in experiment.features),
         store_bytes=_store_bytes(),
         cpu=resources.cpu,
         gpu=gpu,
