@@ -70,7 +70,8 @@ def refuse_too_large(experiment: Experiment, capacity: Capacity) -> None:
     found = f"features of {size(capacity.feature_bytes)}"
     allowed = (
         f"at most {size(capacity.store_bytes)} of object store on this machine (fewer feature"
-        " configurations in one sweep, a lower sample_rate, no overlapping windows, or log_mel)"
+        " configurations in one sweep; for waveforms a lower sample_rate, no overlapping windows,"
+        " or log_mel; for images a smaller size)"
     )
     raise experiment.sweep.fault(("features",), found, allowed)
 

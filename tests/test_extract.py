@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from features.audio import BadClip, fit_length, read_clip
 from features.datasets import load_esc10, load_synthetic
@@ -23,6 +24,18 @@ from features.spec import FEATURE_KINDS, FeatureSpec, LogMelSpec, MfccSpec, Wave
 from features.spectrograms import log_mel, mfcc
 
 SECOND = LogMelSpec(seconds=1.0)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in a worker; more threads of small sums would wait for each other on a busy machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        yield
+    torch.set_num_threads(before)
 
 
 def tone(hertz: float, spec: FeatureSpec = SECOND, peak: float = 0.5) -> NDArray[np.float32]:
