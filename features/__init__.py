@@ -10,7 +10,15 @@ This face holds what imports light. The loaders are in `features.datasets`, the 
 """
 
 from features.clips import Clip, Dataset, DatasetError
-from features.spec import FEATURE_KINDS, FeatureSpec, LogMelSpec, WaveformSpec, Windows
+from features.spec import (
+    FEATURE_KINDS,
+    FeatureSpec,
+    LogMelSpec,
+    MelImageSpec,
+    MfccSpec,
+    WaveformSpec,
+    Windows,
+)
 
 __all__ = [
     "FEATURE_KINDS",
@@ -19,6 +27,8 @@ __all__ = [
     "DatasetError",
     "FeatureSpec",
     "LogMelSpec",
+    "MelImageSpec",
+    "MfccSpec",
     "WaveformSpec",
     "Windows",
 ]

@@ -40,10 +40,12 @@ _DAY, _TEN_MINUTES = 86_400, 600
 
 _PACKAGES = {
     "waveform": ("numpy", "soundfile", "soxr"),
-    "torchaudio": ("numpy", "soundfile", "soxr", "torch", "torchaudio"),
-    "librosa": ("numpy", "soundfile", "soxr", "librosa"),
+    "torchaudio": ("torch", "torchaudio"),
+    "librosa": ("librosa", "scipy"),
+    "mel_image": ("torch", "torchvision"),
 }
-"""What computes the features of a kind or backend; another version may give other digits."""
+"""What computes the features of a kind or backend beside what reads a waveform; another version
+may give other digits."""
 
 _log = logging.getLogger(__name__)
 
@@ -66,8 +68,8 @@ class Extraction:
     """The features of a dataset.
 
     Attributes:
-        array: `float32 [n, *spec.shape]`, read-only and mapped from disk; row `i` belongs to
-            `dataset.clips[i]`, the rows of bad clips are NaN.
+        array: `[n, *spec.stored_shape]` of `spec.stored_dtype`, read-only and mapped from disk;
+            row `i` belongs to `dataset.clips[i]`, the rows of bad clips are NaN, or 0 in uint8.
         bad: the clips that cannot be used, in order.
         cached: whether the array was found in the cache.
         key: what it is found by.
@@ -122,7 +124,7 @@ def features_of(
     _remove(entry)
     with _folder_of_own(cache) as folder:
         path = folder / _ARRAY
-        rows = _row_file(path, (len(dataset.clips), *spec.shape))
+        rows = _row_file(path, len(dataset.clips), spec)
         bad = extract_all(dataset, spec, rows, workers, progress or _no_progress)
         _close(folder, entry.name, spec, bad)
         left_out = tuple(LeftOut(dataset.clips[i], problem) for i, problem in bad.items())
@@ -155,8 +157,10 @@ def clear_cache(cache: Path) -> tuple[int, int]:
 
 
 def _key(dataset: Dataset, spec: FeatureSpec) -> str:
-    packages = _PACKAGES[getattr(spec, "backend", spec.kind)]
-    made_by = [FORMAT_VERSION, EXTRACTOR_VERSION, [version(package) for package in packages]]
+    users = ("waveform", spec.kind, getattr(spec, "backend", ""))
+    packages = {package for user in users for package in _PACKAGES.get(user, ())}
+    versions = {package: version(package) for package in packages}
+    made_by = [FORMAT_VERSION, EXTRACTOR_VERSION, versions]
     hashes = [clip.sha256 for clip in dataset.clips]
     text = json.dumps([spec.model_dump(mode="json"), made_by, hashes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
@@ -170,7 +174,7 @@ def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str]) -> No
         "extractor_version": EXTRACTOR_VERSION,
         "key": key,
         "spec": spec.model_dump(mode="json"),
-        "dtype": "float32",
+        "dtype": spec.stored_dtype,
         "shape": list(_mapped(path).shape),
         "bad": [[index, problem] for index, problem in bad.items()],
         "sha256": _checksum(path),
@@ -179,15 +183,18 @@ def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str]) -> No
     (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
-def _row_file(path: Path, shape: tuple[int, ...]) -> RowFile:
+def _row_file(path: Path, rows: int, spec: FeatureSpec) -> RowFile:
     """An empty array file of full size: the header now, the rows later."""
-    header = {"descr": "<f4", "fortran_order": False, "shape": shape}
-    row_bytes = 4 * int(np.prod(shape[1:]))
+    header = {
+        "descr": np.dtype(spec.stored_dtype).newbyteorder("<").str,
+        "fortran_order": False,
+        "shape": (rows, *spec.stored_shape),
+    }
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
-        file.truncate(offset + shape[0] * row_bytes)
-    return RowFile(path, offset, row_bytes)
+        file.truncate(offset + rows * spec.stored_bytes)
+    return RowFile(path, offset, spec.stored_bytes)
 
 
 def _publish(folder: Path, entry: Path) -> None:
@@ -204,7 +211,7 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec) -> Extraction | None
     if not entry.is_dir():
         return None
     try:
-        array, problems = _checked(entry, (len(dataset.clips), *spec.shape))
+        array, problems = _checked(entry, len(dataset.clips), spec)
         bad = tuple(LeftOut(dataset.clips[index], problem) for index, problem in problems)
     except PermissionError:
         raise
@@ -214,7 +221,7 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec) -> Extraction | None
     return Extraction(array, bad, cached=True, key=entry.name)
 
 
-def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[FeatureArray, list[Any]]:
+def _checked(entry: Path, rows: int, spec: FeatureSpec) -> tuple[FeatureArray, list[Any]]:
     manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
     for field, expected in (("format_version", FORMAT_VERSION), ("key", entry.name)):
         if manifest[field] != expected:
@@ -222,8 +229,9 @@ def _checked(entry: Path, shape: tuple[int, ...]) -> tuple[FeatureArray, list[An
     if _checksum(entry / _ARRAY) != manifest["sha256"]:
         raise ValueError(f"the checksum of {_ARRAY} does not hold")
     array = _mapped(entry / _ARRAY)
-    if array.shape != shape or array.dtype != np.float32:
-        raise ValueError(f"{array.dtype} {array.shape} instead of float32 {shape}")
+    shape = (rows, *spec.stored_shape)
+    if array.shape != shape or array.dtype != spec.stored_dtype:
+        raise ValueError(f"{array.dtype} {array.shape} instead of {spec.stored_dtype} {shape}")
     return array, manifest["bad"]
 
 

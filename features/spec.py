@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +13,13 @@ SampleRate = Annotated[int, Field(strict=True, ge=1000, le=384_000)]
 Seconds = Annotated[float, Field(strict=True, gt=0, le=3600, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=1, le=65_536)]
 Frequency = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+Range = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+ImageRange = Annotated[float, Field(strict=True, gt=0, le=200, allow_inf_nan=False)]
+Side = Annotated[int, Field(strict=True, ge=32, le=1024)]
+Backend = Literal["librosa", "torchaudio"]
+StoredType = Literal["float32", "uint8"]
+
+_ITEM_BYTES: dict[StoredType, int] = {"float32": 4, "uint8": 1}
 
 
 class _Spec(BaseModel):
@@ -35,8 +44,8 @@ class Windows(_Spec):
     hop: Seconds
 
 
-class _Clipped(_Spec):
-    """What every kind shares: the rate, and how a clip is brought to one length.
+class _Clipped(_Spec, ABC):
+    """What every kind shares: the rate, how a clip is brought to one length, and how it is kept.
 
     Attributes:
         kind: names the class.
@@ -54,6 +63,26 @@ class _Clipped(_Spec):
     def samples(self) -> int:
         """Samples of a fitted clip."""
         return round(self.seconds * self.sample_rate)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Of one clip's features as a model gets them."""
+
+    @property
+    def stored_shape(self) -> tuple[int, ...]:
+        """Of one clip's features as the cache and the object store keep them."""
+        return self.shape
+
+    @property
+    def stored_dtype(self) -> StoredType:
+        """The array type that the cache and the object store keep; see `features.arrays`."""
+        return "float32"
+
+    @property
+    def stored_bytes(self) -> int:
+        """Of one clip's features in the cache and the object store."""
+        return _ITEM_BYTES[self.stored_dtype] * math.prod(self.stored_shape)
 
     @model_validator(mode="after")
     def _at_least_one_sample(self) -> _Clipped:
@@ -102,53 +131,147 @@ class WaveformSpec(_Clipped):
         return self
 
 
-class LogMelSpec(_Clipped):
-    """Mel spectrogram in dB, reference 1.0.
+class _Mel(_Clipped):
+    """What every kind made from a mel spectrogram shares.
 
     Attributes:
         n_fft: samples of a Fourier window (Hann).
         hop_length: samples between frames; frames are centred, the clip padded with zeros.
         n_mels: bands, Slaney's scale and normalisation.
+    """
+
+    n_fft: Count = 1024
+    hop_length: Count = 512
+    n_mels: Count = 80
+
+    @property
+    def frames(self) -> int:
+        """Time steps of the spectrogram."""
+        # The padding is n_fft // 2 at both ends, which for an odd window is one sample less.
+        return 1 + (self.samples - self.n_fft % 2) // self.hop_length
+
+
+class LogMelSpec(_Mel):
+    """Mel spectrogram in dB, reference 1.0.
+
+    Attributes:
         f_min: lower edge of the lowest band, Hz.
         f_max: upper edge of the highest band, Hz; null is half the rate.
         top_db: values lower than the clip's maximum by more than this are raised to it, dB;
             null leaves them.
-        backend: the library that computes it; both agree to 0.01 dB.
+        backend: the library that computes it; both agree to 0.0001 dB.
     """
 
     kind: Literal["log_mel"] = "log_mel"
-    n_fft: Count = 1024
-    hop_length: Count = 512
-    n_mels: Count = 80
     f_min: Frequency = 0.0
     f_max: Frequency | None = None
-    top_db: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = 80.0
-    backend: Literal["librosa", "torchaudio"] = "torchaudio"
+    top_db: Range | None = 80.0
+    backend: Backend = "torchaudio"
 
     @property
     def shape(self) -> tuple[int, int]:
         """`(n_mels, frames)`."""
-        # The padding is n_fft // 2 at both ends, which for an odd window is one sample less.
-        return self.n_mels, 1 + (self.samples - self.n_fft % 2) // self.hop_length
+        return self.n_mels, self.frames
 
     @model_validator(mode="after")
-    def _band_edges(self) -> LogMelSpec:
-        half = self.sample_rate / 2
-        # Resolved here so that null and the value that it stands for are one configuration.
-        top = half if self.f_max is None else self.f_max
-        if top > half:
-            raise invalid("f_max", f"{top:g}", f"at most half the sample rate, {half:g} Hz")
-        if self.f_min >= top:
-            raise invalid("f_min", f"{self.f_min:g}", f"below f_max, {top:g} Hz")
-        if self.n_mels > self.n_fft // 2 + 1:
-            raise invalid("n_mels", self.n_mels, f"at most n_fft/2 + 1, {self.n_fft // 2 + 1}")
-        object.__setattr__(self, "f_max", top)
+    def _bands_exist(self) -> LogMelSpec:
+        _resolve_bands(self)
         return self
 
 
-FeatureSpec = WaveformSpec | LogMelSpec
+class MfccSpec(_Mel):
+    """Mel-frequency cepstral coefficients: the cosine transform of the bands in dB.
 
-FEATURE_KINDS: dict[str, type[WaveformSpec] | type[LogMelSpec]] = {
+    Davis and Mermelstein 1980, "Comparison of parametric representations for monosyllabic word
+    recognition in continuously spoken sentences".
+
+    Attributes:
+        n_mfcc: coefficients, from the mean (coefficient 0) upwards; at most `n_mels`.
+        f_min: lower edge of the lowest band, Hz.
+        f_max: upper edge of the highest band, Hz; null is half the rate.
+        top_db: as in `LogMelSpec`, before the transform.
+        backend: the library that computes it; both agree to 0.0001.
+    """
+
+    kind: Literal["mfcc"] = "mfcc"
+    n_mfcc: Count = 40
+    f_min: Frequency = 0.0
+    f_max: Frequency | None = None
+    top_db: Range | None = 80.0
+    backend: Backend = "torchaudio"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """`(n_mfcc, frames)`."""
+        return self.n_mfcc, self.frames
+
+    @model_validator(mode="after")
+    def _bands_exist(self) -> MfccSpec:
+        _resolve_bands(self)
+        if self.n_mfcc > self.n_mels:
+            raise invalid("n_mfcc", self.n_mfcc, f"at most n_mels, {self.n_mels}")
+        return self
+
+
+class MelImageSpec(_Mel):
+    """A square picture of the mel spectrogram, low frequencies at the bottom, time to the right.
+
+    Attributes:
+        f_min: lower edge of the lowest band, Hz.
+        f_max: upper edge of the highest band, Hz; null is half the rate.
+        top_db: the range shown: 1 is the clip's maximum, 0 what is lower by this or more, dB.
+        size: height and width, pixels.
+        backend: the library that computes the spectrogram; both agree to 0.0001.
+    """
+
+    kind: Literal["mel_image"] = "mel_image"
+    f_min: Frequency = 0.0
+    f_max: Frequency | None = None
+    top_db: ImageRange = 80.0
+    size: Side = 224
+    backend: Backend = "torchaudio"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(3, size, size)`, three equal channels."""
+        return 3, self.size, self.size
+
+    @property
+    def stored_shape(self) -> tuple[int, int, int]:
+        """`(1, size, size)`: one channel stands for the three."""
+        return 1, self.size, self.size
+
+    @property
+    def stored_dtype(self) -> StoredType:
+        """`uint8`: 0..255 stands for 0..1."""
+        return "uint8"
+
+    @model_validator(mode="after")
+    def _bands_exist(self) -> MelImageSpec:
+        _resolve_bands(self)
+        return self
+
+
+MelSpec = LogMelSpec | MfccSpec | MelImageSpec
+FeatureSpec = WaveformSpec | MelSpec
+
+FEATURE_KINDS: dict[str, type[FeatureSpec]] = {
     "waveform": WaveformSpec,
     "log_mel": LogMelSpec,
+    "mfcc": MfccSpec,
+    "mel_image": MelImageSpec,
 }
+
+
+def _resolve_bands(spec: MelSpec) -> None:
+    """Fill in the upper edge, and refuse bands that the spectrogram cannot have."""
+    half = spec.sample_rate / 2
+    # Resolved here so that null and the value that it stands for are one configuration.
+    top = half if spec.f_max is None else spec.f_max
+    if top > half:
+        raise invalid("f_max", f"{top:g}", f"at most half the sample rate, {half:g} Hz")
+    if spec.f_min >= top:
+        raise invalid("f_min", f"{spec.f_min:g}", f"below f_max, {top:g} Hz")
+    if spec.n_mels > spec.n_fft // 2 + 1:
+        raise invalid("n_mels", spec.n_mels, f"at most n_fft/2 + 1, {spec.n_fft // 2 + 1}")
+    object.__setattr__(spec, "f_max", top)

@@ -21,11 +21,11 @@ from multiprocessing import connection
 from pathlib import Path
 
 from features.clips import Dataset
-from features.spec import FeatureSpec, LogMelSpec
+from features.spec import FeatureSpec
 
 # A worker imports numpy, soundfile and soxr for waveforms (0.3 s), torch and torchaudio for the
 # rest (2 s and more); for fewer clips than these, one process is done sooner.
-_POOL_PAYS = {"waveform": 64, "log_mel": 256}
+_POOL_PAYS = {"waveform": 64, "log_mel": 256, "mfcc": 256, "mel_image": 256}
 
 _LARGEST_CHUNK = 16
 """Clips a task: few enough for a smooth progress bar and a quick end after an interrupt."""
@@ -53,7 +53,8 @@ def extract_all(
 ) -> dict[int, str]:
     """Write the features of every clip, row `i` being that of `dataset.clips[i]`.
 
-    Rows of clips that cannot be used are NaN. The result does not depend on `workers`.
+    Rows of clips that cannot be used are NaN, or 0 in uint8. The result does not depend on
+    `workers`.
 
     Args:
         dataset: the clips.
@@ -70,7 +71,7 @@ def extract_all(
         OSError: a file cannot be read, or the array not be written.
         RuntimeError: a worker process died.
     """
-    if workers > 1 and len(dataset.clips) >= _POOL_PAYS.get(spec.kind, 64):
+    if workers > 1 and len(dataset.clips) >= _POOL_PAYS[spec.kind]:
         return _in_pool(dataset, spec, rows, workers, progress)
     return _in_this_process(dataset, spec, rows, progress)
 
@@ -122,6 +123,8 @@ def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -
     from features.extract import extract
 
     bad: dict[int, str] = {}
+    dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
+    blank = np.nan if dtype.kind == "f" else 0
     # Written, not mapped into memory: a full disk is then an error and no fatal signal.
     with rows.path.open("r+b") as file:
         file.seek(rows.offset + first * rows.row_bytes)
@@ -131,8 +134,8 @@ def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -
                 array = extract(fit_length(waveform, spec.samples, spec.fit), spec)
             except BadClip as problem:
                 bad[index] = str(problem)
-                array = np.full(spec.shape, np.nan, np.float32)
-            file.write(np.ascontiguousarray(array, "<f4").data)
+                array = np.full(spec.stored_shape, blank, dtype)
+            file.write(np.ascontiguousarray(array, dtype).data)
     return bad
 
 
@@ -182,13 +185,14 @@ def _quiet_start() -> Iterator[None]:
 @contextmanager
 def _one_thread(spec: FeatureSpec) -> Iterator[None]:
     """Let this process compute as a worker does: sums may depend on the number of threads."""
+    backend = getattr(spec, "backend", None)
     with ExitStack() as stack:
-        if isinstance(spec, LogMelSpec) and spec.backend == "torchaudio":
+        if backend == "torchaudio" or spec.kind == "mel_image":
             import torch
 
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
-        elif isinstance(spec, LogMelSpec):
+        if backend == "librosa":
             import numpy  # noqa: F401 - only libraries already loaded are limited
             from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 

@@ -54,7 +54,7 @@ def measure(experiment: Experiment) -> Capacity:
     gpus = visible_gpus()
     gpu = (1.0 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
     return Capacity(
-        feature_bytes=sum(4 * clips * math.prod(f.shape) for f in experiment.features),
+        feature_bytes=sum(clips * f.stored_bytes for f in experiment.features),
         store_bytes=_store_bytes(),
         cpu=resources.cpu,
         gpu=gpu,
@@ -70,7 +70,8 @@ def refuse_too_large(experiment: Experiment, capacity: Capacity) -> None:
     found = f"features of {size(capacity.feature_bytes)}"
     allowed = (
         f"at most {size(capacity.store_bytes)} of object store on this machine (fewer feature"
-        " configurations in one sweep, a lower sample_rate, no overlapping windows, or log_mel)"
+        " configurations in one sweep; for waveforms a lower sample_rate, no overlapping windows,"
+        " or log_mel; for images a smaller size)"
     )
     raise experiment.sweep.fault(("features",), found, allowed)
 

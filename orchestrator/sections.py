@@ -119,7 +119,15 @@ def _class_of(section: str, name: Any) -> tuple[type[BaseModel] | None, list[str
 
 
 def _merged_fields(models: Iterable[type[BaseModel]]) -> list[str]:
-    return list(dict.fromkeys(name for model in models for name in field_names(model)))
+    """The keys of all models, those of each in its own order."""
+    merged: list[str] = []
+    for model in models:
+        position = 0
+        for name in field_names(model):
+            if name not in merged:
+                merged.insert(position, name)
+            position = merged.index(name) + 1
+    return merged
 
 
 _ORDER: dict[str, list[str]] = {

@@ -219,7 +219,7 @@ class Settings(_Spec):
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
-    ("features", "kind"): ("mfcc", "mel_image", "clip_statistics"),
+    ("features", "kind"): ("clip_statistics",),
     ("folds", "protocol"): ("cross_validation", "nested"),
     ("model", "name"): ("googlenet", "resnet34", "cnn2d"),
     ("search", "method"): ("optuna",),

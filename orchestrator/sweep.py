@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
+from features.spec import WaveformSpec
 from models.spec import FactorySpec, InputError
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing
@@ -108,6 +109,7 @@ class _Reader:
         assert settings is not None
         configurations, merged = self._configurations(sections)
         self._check_inputs(configurations)
+        self._warn_of_empty_bands(configurations)
         self._raise_faults()
         folders = (self.folder, *self.import_path)
         configurations = self._with_sources(configurations, folders)
@@ -240,6 +242,16 @@ class _Reader:
             except InputError as error:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
                 self.faults.append(self.source.fault(("model", "name"), found, str(error)))
+
+    def _warn_of_empty_bands(self, configurations: Iterable[Configuration]) -> None:
+        from features.mel import empty_bands
+
+        for features in dict.fromkeys(c.features for c in configurations):
+            if not isinstance(features, WaveformSpec) and (empty := empty_bands(features)):
+                self.warnings.append(
+                    f"features.n_mels: {empty} of {features.n_mels} bands are empty with n_fft"
+                    f" {features.n_fft} at {features.sample_rate} Hz (fewer n_mels, a larger n_fft)"
+                )
 
     def _with_sources(
         self, configurations: list[Configuration], folders: Sequence[Path]

@@ -20,6 +20,13 @@ IDENTITY_VERSION = 1
 
 Value = str | int | float | bool | list[Any] | dict[str, Any]
 
+_LAYOUTS: dict[str, Layout] = {
+    "waveform": "samples",
+    "log_mel": "bands",
+    "mfcc": "bands",
+    "mel_image": "image",
+}
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -45,9 +52,8 @@ class Configuration:
 
     @property
     def inputs(self) -> InputSpec:
-        """What the model gets to see: samples of a waveform or bands of a spectrogram."""
-        layout: Layout = "samples" if self.features.kind == "waveform" else "bands"
-        return InputSpec(layout, self.features.shape)
+        """What the model gets to see: samples, bands of a spectrogram, or a picture of one."""
+        return InputSpec(_LAYOUTS[self.features.kind], self.features.shape)
 
     @cached_property
     def parameters(self) -> dict[str, Value]:

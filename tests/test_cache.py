@@ -22,7 +22,14 @@ from features.cache import Extraction, cache_root, cache_size, clear_cache, feat
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_esc10, load_folder, load_synthetic
 from features.extract import extract
-from features.spec import FeatureSpec, LogMelSpec, WaveformSpec, Windows
+from features.spec import (
+    FeatureSpec,
+    LogMelSpec,
+    MelImageSpec,
+    MfccSpec,
+    WaveformSpec,
+    Windows,
+)
 
 SMALL = WaveformSpec(sample_rate=8000, seconds=0.5)
 MANY = replace(load_synthetic(), clips=load_synthetic().clips[:96])
@@ -154,9 +161,13 @@ class TestKey:
         moved = dataset.root.rename(dataset.root.parent / "moved")
         assert get(load_folder(moved), cache).cached
 
-    def test_backends_have_keys_of_their_own(self, dataset: Dataset, cache: Path):
-        specs = [LogMelSpec(seconds=0.5, backend=b) for b in ("torchaudio", "librosa")]
-        assert len({get(dataset, cache, spec).key for spec in specs}) == 2
+    def test_kinds_and_backends_have_keys_of_their_own(self, dataset: Dataset, cache: Path):
+        specs = [
+            kind(seconds=0.5, backend=backend)
+            for kind in (LogMelSpec, MfccSpec, MelImageSpec)
+            for backend in ("torchaudio", "librosa")
+        ]
+        assert len({get(dataset, cache, spec).key for spec in specs}) == 6
 
 
 class TestEntry:
@@ -276,8 +287,9 @@ class TestWorkers:
         assert files[0] == files[1] == files[2]
 
     @pytest.mark.slow
-    def test_log_mel_in_a_pool(self, tmp_path: Path):
-        spec = LogMelSpec(seconds=0.5)
+    @pytest.mark.parametrize("kind", [LogMelSpec, MfccSpec, MelImageSpec])
+    def test_spectrograms_in_a_pool(self, tmp_path: Path, kind: type[FeatureSpec]):
+        spec = kind(seconds=0.5)
         dataset = replace(MANY, clips=load_synthetic().clips[:256])
         one, two = (get(dataset, tmp_path / str(n), spec, workers=n) for n in (1, 2))
         assert one.array.tobytes() == two.array.tobytes()
