@@ -222,7 +222,6 @@ NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("mfcc", "mel_image", "clip_statistics"),
     ("folds", "protocol"): ("cross_validation", "nested"),
-    ("model", "name"): ("googlenet", "resnet34", "cnn2d"),
     ("train", "precision"): ("bf16",),
     ("search", "method"): ("optuna",),
 }
