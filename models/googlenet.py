@@ -10,7 +10,7 @@ from torch.nn.functional import avg_pool2d, max_pool2d
 
 from models.outputs import AuxiliaryLogits
 
-__all__ = ["AUXILIARY_WEIGHT", "GoogLeNet", "googlenet"]
+__all__ = ["AUXILIARY_WEIGHT", "GoogLeNet", "four_by_four", "googlenet"]
 
 AUXILIARY_WEIGHT = 0.3
 """Of each auxiliary loss (section 5 of the paper)."""
@@ -89,7 +89,7 @@ class AuxiliaryClassifier(nn.Module):
 
     def forward(self, maps: torch.Tensor) -> torch.Tensor:
         """Map `[b, channels, h, w]` to logits `[b, k]`."""
-        logits: torch.Tensor = self.classifier(self.reduce(_four_by_four(maps)))
+        logits: torch.Tensor = self.classifier(self.reduce(four_by_four(maps)))
         return logits
 
 
@@ -173,7 +173,7 @@ def _halved(maps: torch.Tensor) -> torch.Tensor:
     return max_pool2d(maps, 3, stride=2, ceil_mode=True)
 
 
-def _four_by_four(maps: torch.Tensor) -> torch.Tensor:
+def four_by_four(maps: torch.Tensor) -> torch.Tensor:
     """Average a map to 4 x 4: 5 x 5 with stride 3 on the paper's 14 x 14, adaptive elsewhere."""
     height, width = maps.shape[-2:]
     if (height, width) == (14, 14):

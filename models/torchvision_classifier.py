@@ -53,15 +53,18 @@ _OLD_DENSE_NAME = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
 class TorchvisionError(ValueError):
-    """torchvision has no such classifier, or refuses its parameters; the message is one line.
+    """torchvision has no such classifier, or refuses its parameters.
 
     Attributes:
         key: which key of the model's section is at fault.
+        found: what stands there.
+        allowed: what may stand there.
+        near: the nearest that may; empty where none is near.
     """
 
-    def __init__(self, message: str, *key: str) -> None:
-        super().__init__(message)
-        self.key = key
+    def __init__(self, key: tuple[str, ...], found: str, allowed: str, near: str = "") -> None:
+        super().__init__(f"{'.'.join(key)}: found {found}; allowed {allowed}")
+        self.key, self.found, self.allowed, self.near = key, found, allowed, near
 
 
 class TorchvisionClassifier(nn.Module):
@@ -193,9 +196,10 @@ def _network(spec: TorchvisionSpec, classes: int) -> nn.Module:
     from torchvision.models import get_model_builder
 
     if spec.model not in classifier_names():
-        near = difflib.get_close_matches(spec.model, classifier_names(), n=3, cutoff=0.5)
-        hint = f"; the nearest are {', '.join(near)}" if near else ""
-        raise TorchvisionError(f"torchvision has no classifier {spec.model}{hint}", "name")
+        near = difflib.get_close_matches(spec.model.lower(), classifier_names(), n=3, cutoff=0.5)
+        listed = ", ".join(near or ["resnet18", "efficientnet_b0", "mobilenet_v3_small"])
+        hint = f"torchvision:{near[0]}" if near else ""
+        raise TorchvisionError(("name",), spec.name, f"torchvision's {listed}, ...", hint)
     builder = get_model_builder(spec.model)
     _check_params(spec.model, builder, spec.params)
     given = dict(spec.params)
@@ -206,7 +210,8 @@ def _network(spec: TorchvisionSpec, classes: int) -> nn.Module:
         network: nn.Module = builder(weights=None, num_classes=classes, **given)
     # The values are checked by whatever layer they end up in.
     except Exception as error:
-        raise TorchvisionError(f"{spec.model} refuses them: {_line(error)}", "params") from error
+        found = f"{spec.params} ({_line(error)})"
+        raise TorchvisionError(("params",), found, f"what {spec.model} takes") from error
     return network
 
 
@@ -227,15 +232,13 @@ def _check_params(name: str, builder: Any, params: Mapping[str, Any]) -> None:
         )
     ]
     for key in params:
-        if key in _OURS:
-            message = f"{name} gets {key} from foldgrid, not from params"
-            raise TorchvisionError(message, "params", key)
-        if key not in known:
-            near = difflib.get_close_matches(key, sorted(known), n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            listed = ", ".join(offered) or "none"
-            message = f"{name} takes no {key}; allowed {listed}{hint}"
-            raise TorchvisionError(message, "params", key)
+        if key not in known or key in _OURS:
+            found = (
+                f"{key}, which foldgrid gives itself" if key in _OURS else f"unknown key {key!r}"
+            )
+            near = difflib.get_close_matches(key, offered, n=1)
+            allowed = ", ".join(offered) or "none"
+            raise TorchvisionError(("params", key), found, allowed, "".join(near))
 
 
 def _sum_colours(network: nn.Module) -> None:

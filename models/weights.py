@@ -88,7 +88,7 @@ def load_weights(
     Classifiers of another size keep what they have; so do auxiliary ones that the state lacks.
 
     Args:
-        model: changed in place.
+        model: changed in place; one of shapes alone (on the meta device) is only compared.
         state: tensors by the model's names.
         heads: names whose shapes depend on the number of classes.
 
@@ -108,6 +108,8 @@ def load_weights(
     if odd:
         shapes = [f"{n} {list(used[n].shape)} for {list(own[n].shape)}" for n in odd]
         raise WeightsError(f"its shapes do not fit: {_first(shapes)}")
+    if any(tensor.is_meta for tensor in own.values()):
+        return
     _copy_metadata(state if hasattr(state, "_metadata") else own, used)
     model.load_state_dict(used, strict=False)
 

@@ -15,9 +15,9 @@ from orchestrator.yaml_source import KeyPath, YamlSource
 class _Misfit(Exception):  # noqa: N818
     """A model cannot be had; becomes a fault at a key of the model's section."""
 
-    def __init__(self, key: KeyPath, found: str, allowed: str) -> None:
+    def __init__(self, key: KeyPath, found: str, allowed: str, near: str = "") -> None:
         super().__init__(found)
-        self.key, self.found, self.allowed = key, found, allowed
+        self.key, self.found, self.allowed, self.near = key, found, allowed, near
 
 
 def with_files(
@@ -63,7 +63,7 @@ def _checked(
             return ""
         return _known(model, configuration.inputs)
     except _Misfit as misfit:
-        return source.fault(("model", *misfit.key), misfit.found, misfit.allowed)
+        return source.fault(("model", *misfit.key), misfit.found, misfit.allowed, misfit.near)
 
 
 def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
@@ -90,8 +90,7 @@ def _known(model: BuiltIn | TorchvisionSpec, inputs: InputSpec) -> str:
         found = f"{model.name} with features of {list(inputs.shape)}"
         raise _Misfit(("name",), found, str(error)) from None
     except TorchvisionError as error:
-        allowed = "a classifier of torchvision, params that its builder takes"
-        raise _Misfit(error.key, f"{model.name} ({error})", allowed) from None
+        raise _Misfit(error.key, error.found, error.allowed, error.near) from None
     except WeightsError as error:
         allowed = f"weights for {model.name}, with or without its classifier"
         raise _Misfit(("weights",), f"{model.weights} ({error})", allowed) from None
