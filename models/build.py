@@ -11,12 +11,37 @@ import torch
 from torch import nn
 
 from models.cnn1d import Cnn1d, cnn1d
+from models.cnn2d import Cnn2d, cnn2d
 from models.cnn_transformer import CnnTransformer, cnn_transformer
 from models.factory import check_factory, load_factory
+from models.googlenet import GoogLeNet, googlenet
 from models.initialization import initialize
-from models.spec import Cnn1dSpec, CnnTransformerSpec, FactorySpec, InputSpec, ModelSpec
+from models.picture import picture
+from models.resnet import ResNet, resnet34
+from models.spec import (
+    BuiltIn,
+    Cnn1dSpec,
+    Cnn2dSpec,
+    CnnTransformerSpec,
+    FactorySpec,
+    GoogLeNetSpec,
+    InputError,
+    InputSpec,
+    ModelSpec,
+    ResNet34Spec,
+    TorchvisionSpec,
+    is_weights_name,
+)
+from models.torchvision_classifier import (
+    TorchvisionClassifier,
+    TorchvisionError,
+    load_pretrained,
+    named_weights,
+    torchvision_classifier,
+)
+from models.weights import load_weights, read_weights
 
-__all__ = ["BUILDERS", "ModelError", "build_model", "count_parameters"]
+__all__ = ["BUILDERS", "ModelError", "build_model", "count_parameters", "try_model", "weights_path"]
 
 
 class ModelError(ValueError):
@@ -38,11 +63,30 @@ def _cnn_transformer(spec: CnnTransformerSpec, inputs: InputSpec, classes: int) 
     )
 
 
+def _cnn2d(spec: Cnn2dSpec, inputs: InputSpec, classes: int) -> Cnn2d:
+    return cnn2d(inputs, classes, channels=spec.channels, dropout=spec.dropout)
+
+
+def _googlenet(spec: GoogLeNetSpec, inputs: InputSpec, classes: int) -> GoogLeNet:
+    return googlenet(*picture(inputs), classes)
+
+
+def _resnet34(spec: ResNet34Spec, inputs: InputSpec, classes: int) -> ResNet:
+    return resnet34(*picture(inputs), classes)
+
+
 BUILDERS: dict[str, Callable[[Any, InputSpec, int], nn.Module]] = {
     "cnn1d": _cnn1d,
     "cnn_transformer": _cnn_transformer,
+    "cnn2d": _cnn2d,
+    "googlenet": _googlenet,
+    "resnet34": _resnet34,
 }
-"""Every model that comes with foldgrid; any other name is a user's factory."""
+"""Every model that comes with foldgrid; other names are torchvision's or a user's factory."""
+
+
+_SIDES = (32, 64, 128, 224, 299)
+"""Pictures that a message offers where a model refuses the one that it gets, pixels."""
 
 
 def build_model(
@@ -52,32 +96,119 @@ def build_model(
 
     Args:
         spec: which model.
-        inputs: layout and shape `(c, t)` of one clip's features.
+        inputs: layout and shape of one clip's features.
         classes: `k`, the logits' width.
         import_path: folders in which a user's factory is looked for.
 
     Returns:
-        A module from `float32 [b, c, t]` to logits `[b, k]`, on the CPU unless a user's factory
-        puts it elsewhere.
+        A module from `float32 [b, c, t]` (images: `[b, 3, h, w]`) to logits `[b, k]`, in training
+        mode maybe to AuxiliaryLogits; on the CPU unless a user's factory puts it elsewhere.
 
     Raises:
         InputError: the features do not fit the model.
         FactoryError: a user's factory cannot be imported or does not take its parameters.
         ModelError: a user's factory gives no module, or one whose logits have another shape.
+        TorchvisionError: torchvision has no such classifier or refuses the parameters.
+        WeightsError: the weights cannot be read or do not fit.
     """
     spec.check_input(inputs)
     if isinstance(spec, FactorySpec):
         model = _from_factory(spec, inputs, classes, import_path)
+        initialize(model, spec.init)
+        return model
+    model = _known_model(spec, inputs, classes)
+    if spec.weights is None:
+        initialize(model, spec.init)
     else:
-        model = BUILDERS[spec.name](spec, inputs, classes)
-    initialize(model, spec.init)
+        _load(model, spec, inputs, classes)
     return model
+
+
+def try_model(spec: BuiltIn | TorchvisionSpec, inputs: InputSpec) -> None:
+    """Build a model without memory for its weights and run two clips without content through it.
+
+    Neither a model nor a draw comes of it; it shows whether the model, its parameters, the
+    features and the weights fit together.
+
+    Raises:
+        InputError: the features do not fit the model.
+        TorchvisionError: torchvision has no such classifier or refuses the parameters.
+        WeightsError: the weights cannot be read or do not fit.
+    """
+    spec.check_input(inputs)
+    model = _ghost(spec, inputs, 2)
+    refusal = _refusal(model, inputs.shape)
+    if refusal is None:
+        if spec.weights is not None:
+            _load(model, spec, inputs, 2)
+        return
+    sides = (side for side in _SIDES if not _refusal(model, (*inputs.shape[:-2], side, side)))
+    side = next(sides, None)
+    example = "" if side is None else f", {side} x {side} pixels for instance"
+    raise InputError(f"features that it takes{example} ({refusal})")
+
+
+def weights_path(spec: BuiltIn | TorchvisionSpec) -> Path:
+    """The file of the weights that a model starts from; torchvision's own are downloaded once.
+
+    Raises:
+        WeightsError: torchvision has no weights of that name, or they cannot be downloaded.
+    """
+    assert spec.weights is not None
+    if isinstance(spec, TorchvisionSpec) and is_weights_name(spec.weights):
+        return named_weights(spec.model, spec.weights)
+    return Path(spec.weights)
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:
     """Numbers of all parameters and of the trainable ones."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return sum(size for size, _ in sizes), sum(size for size, trains in sizes if trains)
+
+
+def _refusal(model: nn.Module, shape: tuple[int, ...]) -> str | None:
+    """Why a model of shapes alone cannot take features; None if it can, in both modes."""
+    clips = torch.zeros(2, *shape, device="meta")
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        try:
+            for training in (True, False):
+                model.train(training)(clips)
+        # A layer raises what it likes where a picture is too small or of the wrong size.
+        except Exception as error:
+            line = next(iter(str(error).splitlines()), "")
+            return f"{type(error).__name__}: {line}"
+    return None
+
+
+def _known_model(spec: BuiltIn | TorchvisionSpec, inputs: InputSpec, classes: int) -> nn.Module:
+    if isinstance(spec, TorchvisionSpec):
+        return torchvision_classifier(spec, inputs, classes)
+    return BUILDERS[spec.name](spec, inputs, classes)
+
+
+def _ghost(spec: BuiltIn | TorchvisionSpec, inputs: InputSpec, classes: int) -> nn.Module:
+    """A model of shapes alone, on the meta device."""
+    with torch.random.fork_rng(devices=[]):
+        try:
+            with torch.device("meta"):
+                return _known_model(spec, inputs, classes)
+        except TorchvisionError:
+            # Some compute their widths with tensors, which must have values for it.
+            return _known_model(spec, inputs, classes).to("meta")
+
+
+def _load(
+    model: nn.Module, spec: BuiltIn | TorchvisionSpec, inputs: InputSpec, classes: int
+) -> None:
+    """Copy the weights that a specification names into its model."""
+    other = _ghost(spec, inputs, classes + 1).state_dict()
+    own = model.state_dict()
+    heads = {name for name in own if own[name].shape != other[name].shape}
+    state = read_weights(weights_path(spec))
+    if isinstance(model, TorchvisionClassifier):
+        load_pretrained(model, state, heads)
+    else:
+        load_weights(model, state, heads)
 
 
 def _from_factory(

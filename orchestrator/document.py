@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel
 
 from features.augment_spec import AugmentSpec
 from features.spec import FEATURE_KINDS
-from models.spec import MODELS, FactorySpec
+from models.spec import model_class
 from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
 from orchestrator.specification import FORMAT_VERSION, Settings
 from orchestrator.trials import canonical
@@ -29,28 +29,25 @@ def document(data: dict[str, Any], settings: Settings) -> dict[str, Any]:
     """The specification with its defaults filled in, in schema order."""
     fixed = settings.model_dump(mode="json", by_alias=True)
     filled = {
-        "features": _fill_tagged(data.get("features", {}), "kind", FEATURE_KINDS),
-        "model": _fill_tagged(data.get("model", {}), "name", MODELS),
+        "features": _fill_tagged(data.get("features", {}), "kind", FEATURE_KINDS.get),
+        "model": _fill_tagged(data.get("model", {}), "name", model_class),
         "train": _fill_train(data.get("train", {})),
     }
     merged = {"format_version": FORMAT_VERSION} | fixed | filled
     return {key: merged[key] for key in SECTIONS}
 
 
-def _fill_tagged(value: Any, tag: str, classes: Any) -> Any:
+def _fill_tagged(value: Any, tag: str, class_of: Callable[[str], type[BaseModel] | None]) -> Any:
     """Defaults of the class that the tag names, in every branch of a space."""
     if not isinstance(value, dict):
         return value
     word = next(iter(value), "")
     if len(value) == 1 and word in ("grid", "choice"):
-        return {word: [_fill_tagged(option, tag, classes) for option in value[word]]}
-    name = value.get(tag)
-    if isinstance(name, str):
-        model = classes.get(name, FactorySpec if tag == "name" else None)
-        return _fill(value, [model]) if model else value
-    # The tag itself is a space: only what all its classes share can be filled in.
-    names = [n for n in _options(name) if isinstance(n, str) and n in classes]
-    return _fill(value, [classes[n] for n in names]) if names else value
+        return {word: [_fill_tagged(option, tag, class_of) for option in value[word]]}
+    # Where the tag itself is a space, only what all its classes share can be filled in.
+    classes = [class_of(name) for name in _options(value.get(tag)) if isinstance(name, str)]
+    known = [model for model in classes if model is not None]
+    return _fill(value, known) if known else value
 
 
 def _fill_train(value: Any) -> Any:
@@ -61,8 +58,8 @@ def _fill_train(value: Any) -> Any:
     optimizer = filled["optimizer"]
     if isinstance(optimizer, dict) and not set(optimizer) & {"name", "grid", "choice"}:
         optimizer = {"name": "sgd"} | optimizer
-    filled["optimizer"] = _fill_tagged(optimizer, "name", OPTIMIZERS)
-    filled["schedule"] = _fill_tagged(filled["schedule"], "name", SCHEDULES)
+    filled["optimizer"] = _fill_tagged(optimizer, "name", OPTIMIZERS.get)
+    filled["schedule"] = _fill_tagged(filled["schedule"], "name", SCHEDULES.get)
     filled["early_stopping"] = _fill_plain(filled["early_stopping"], EarlyStoppingSpec)
     filled["augment"] = _fill_plain(filled["augment"], AugmentSpec)
     return filled

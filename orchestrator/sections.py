@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from features.augment_spec import AugmentSpec, SpecAugmentSpec
 from features.spec import FEATURE_KINDS
-from models.spec import MODELS, FactorySpec
+from models.spec import MODEL_NAMES, model_class
 from orchestrator.errors import Fault
 from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
 from orchestrator.space import Draw, Node, Space, SpaceParser, count, expand, plain, source_path
@@ -19,8 +19,7 @@ from orchestrator.yaml_source import KeyPath, YamlSource, dotted
 
 MOST_CONFIGURATIONS = 100_000
 
-_MODEL_KEYS = ("name", "heads", "layers", "dropout", "init", "weights", "params")
-_MODEL_NAMES = [*MODELS, "package.module:factory"]
+_MODEL_KEYS = ("name", "heads", "layers", "channels", "dropout", "init", "weights", "params")
 
 
 def expand_section(
@@ -110,12 +109,7 @@ def _related(path: str, other: str) -> bool:
 def _class_of(section: str, name: Any) -> tuple[type[BaseModel] | None, list[str]]:
     if section == "features":
         return (FEATURE_KINDS.get(name) if isinstance(name, str) else None), list(FEATURE_KINDS)
-    if isinstance(name, str) and name in MODELS:
-        return MODELS[name], _MODEL_NAMES
-    own = isinstance(name, str) and ":" in name
-    if own and not name.startswith(("torchvision:", "sklearn:")):
-        return FactorySpec, _MODEL_NAMES
-    return None, _MODEL_NAMES
+    return (model_class(name) if isinstance(name, str) else None), list(MODEL_NAMES)
 
 
 def _merged_fields(models: Iterable[type[BaseModel]]) -> list[str]:

@@ -221,7 +221,6 @@ NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("clip_statistics",),
     ("folds", "protocol"): ("cross_validation", "nested"),
-    ("model", "name"): ("googlenet", "resnet34", "cnn2d"),
     ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -15,9 +15,10 @@ from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
 from features.spec import WaveformSpec
-from models.spec import FactorySpec, InputError
+from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing
+from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Draw
 from orchestrator.specification import FORMAT_VERSION, Settings
@@ -112,12 +113,15 @@ class _Reader:
         self._warn_of_empty_bands(configurations)
         self._raise_faults()
         folders = (self.folder, *self.import_path)
-        configurations = self._with_sources(configurations, folders)
+        configurations, faults = with_files(configurations, folders, self.source)
+        self.faults += faults
+        self._raise_faults()
+        distinct = self._merged(configurations)
         self._raise_faults()
         return Sweep(
             settings=settings,
-            configurations=tuple(configurations),
-            merged=merged,
+            configurations=tuple(distinct),
+            merged=merged + len(configurations) - len(distinct),
             source=self.source,
             folder=self.folder,
             import_path=folders,
@@ -146,6 +150,7 @@ class _Reader:
                 found = "nothing" if data[key] is None else "no mapping"
                 self.faults.append(self.source.fault((key,), found, "a mapping"))
                 data[key] = {}
+        self._expand_weights(data.get("model"), ("model",))
 
     def _settings(self, path: Path) -> Settings | None:
         data = {
@@ -181,6 +186,26 @@ class _Reader:
         if section.get("dataset") == "manifest" and section.get("manifest"):
             section.setdefault("root", str(Path(str(section["manifest"])).parent))
         return data | {"data": section}
+
+    def _expand_weights(self, model: Any, path: KeyPath) -> None:
+        """Make the files of weights absolute in every branch of a model's space, in place."""
+        if not isinstance(model, dict):
+            return
+        for word in ("grid", "choice"):
+            branches = model.get(word)
+            for i, branch in enumerate(branches if isinstance(branches, list) else []):
+                self._expand_weights(branch, (*path, word, i))
+        if "weights" in model:
+            model["weights"] = self._absolute_weights(model["weights"], (*path, "weights"))
+
+    def _absolute_weights(self, value: Any, path: KeyPath) -> Any:
+        if isinstance(value, str) and value and not is_weights_name(value):
+            return self._absolute(value, path)
+        if isinstance(value, list):
+            return [self._absolute_weights(v, (*path, i)) for i, v in enumerate(value)]
+        if isinstance(value, dict):
+            return {key: self._absolute_weights(v, (*path, key)) for key, v in value.items()}
+        return value
 
     def _absolute(self, text: str, path: KeyPath) -> str:
         for name in re.findall(r"\$\{([^}]*)\}", text):
@@ -218,12 +243,19 @@ class _Reader:
             features, model, train = point
             configuration = Configuration(features, model, train)
             distinct.setdefault(canonical(configuration.to_json()), configuration)
-        configurations = list(distinct.values())
-        if len({c.id for c in configurations}) < len(configurations):
+        return list(distinct.values()), total - len(distinct)
+
+    def _merged(self, configurations: list[Configuration]) -> list[Configuration]:
+        """Distinct ones, now that the content of files is known too."""
+        distinct: dict[str, Configuration] = {}
+        for configuration in configurations:
+            distinct.setdefault(configuration.identity, configuration)
+        merged = list(distinct.values())
+        if len({c.id for c in merged}) < len(merged):
             # Two of 2^32 identities met; another spelling of any value parts them.
             found = "two configurations with one identity"
             self.faults.append(self.source.fault((), found, "a slightly different search space"))
-        return configurations, total - len(configurations)
+        return merged
 
     def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
         pairs = {(c.features, c.model.name): c for c in configurations}
@@ -252,33 +284,6 @@ class _Reader:
                     f"features.n_mels: {empty} of {features.n_mels} bands are empty with n_fft"
                     f" {features.n_fft} at {features.sample_rate} Hz (fewer n_mels, a larger n_fft)"
                 )
-
-    def _with_sources(
-        self, configurations: list[Configuration], folders: Sequence[Path]
-    ) -> list[Configuration]:
-        """Configurations of a user's models with the hash of their file; their factory checked."""
-        if not any(isinstance(c.model, FactorySpec) for c in configurations):
-            return configurations
-        from models.factory import FactoryError, check_factory, load_factory, source_hash
-
-        sourced = []
-        for configuration in configurations:
-            model = configuration.model
-            if isinstance(model, FactorySpec):
-                try:
-                    check_factory(load_factory(model.name, folders), model.params)
-                    digest = source_hash(model.name, folders)
-                except FactoryError as error:
-                    key = ("params", error.parameter) if error.parameter else ("name",)
-                    found = f"{model.name} ({error})"
-                    allowed = "a factory(input_shape, classes, **params) beside this file"
-                    self.faults.append(self.source.fault(("model", *key), found, allowed))
-                    continue
-                configuration = Configuration(
-                    configuration.features, model, configuration.train, digest
-                )
-            sourced.append(configuration)
-        return sourced
 
 
 def _grid_first(draws: list[list[Any]]) -> Iterator[Any]:

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -36,7 +37,8 @@ class Configuration:
         features: resolved feature parameters.
         model: resolved model parameters.
         train: resolved training parameters.
-        source: hash of a user's model file; empty for the models that come with foldgrid.
+        source: hash of the user's file that the model comes from, his own code or weights; empty
+            for a model that comes with foldgrid and starts without weights.
     """
 
     features: FeatureSpec
@@ -45,10 +47,15 @@ class Configuration:
     source: str = ""
 
     @cached_property
+    def identity(self) -> str:
+        """Text that is equal for equal configurations and no others."""
+        return canonical([IDENTITY_VERSION, self._placeless()])
+
+    @cached_property
     def id(self) -> str:
         """`<model>-<8 hex>`, the hash over every resolved parameter."""
-        text = canonical([IDENTITY_VERSION, self.to_json()])
-        return f"{file_name(self.model.name)}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+        digest = hashlib.sha256(self.identity.encode()).hexdigest()
+        return f"{file_name(self.model.name)}-{digest[:8]}"
 
     @property
     def inputs(self) -> InputSpec:
@@ -61,7 +68,7 @@ class Configuration:
 
         A parameter that is a mapping contributes its leaves, one that is a list itself.
         """
-        data = self.to_json()
+        data = self._placeless()
         # The hash of a user's file tells configurations apart, but is no parameter.
         data.pop("source", None)
         return dict(_leaves(data))
@@ -74,6 +81,17 @@ class Configuration:
             "train": self.train.model_dump(mode="json"),
         }
         return data | {"source": self.source} if self.source else data
+
+    def _placeless(self) -> dict[str, Any]:
+        """The JSON form with the name of a file of weights in place of its path.
+
+        Its content is in `source`, and identities and tables are the same in any folder.
+        """
+        data = self.to_json()
+        weights = data["model"].get("weights")
+        if weights is not None:
+            data["model"]["weights"] = PurePath(weights).name
+        return data
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Configuration:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -14,11 +16,36 @@ from hypothesis import strategies as st
 from models.build import BUILDERS, build_model, count_parameters
 from models.cnn1d import PatchConv1d
 from models.cnn_transformer import CnnTransformer, sinusoidal_positions
-from models.spec import MODELS, Cnn1dSpec, CnnTransformerSpec, InputError, InputSpec, ModelSpec
+from models.googlenet import GoogLeNet, four_by_four
+from models.outputs import AuxiliaryLogits
+from models.resnet import ResNet
+from models.spec import (
+    MODELS,
+    Cnn1dSpec,
+    Cnn2dSpec,
+    CnnTransformerSpec,
+    GoogLeNetSpec,
+    InputError,
+    InputSpec,
+    ModelSpec,
+    ResNet34Spec,
+)
 
 WINDOWS = InputSpec("samples", (9, 16_000))
 BANDS = InputSpec("bands", (80, 157))
+IMAGE = InputSpec("image", (3, 224, 224))
+SMALL_IMAGE = InputSpec("image", (3, 32, 32))
+PICTORIAL = [Cnn2dSpec(channels=4), GoogLeNetSpec(), ResNet34Spec()]
 SHORTEST = {"samples": 4160, "bands": 24}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """Small layers wait for their threads more than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 def small_model(spec: ModelSpec, inputs: InputSpec, classes: int = 3) -> torch.nn.Module:
@@ -36,6 +63,18 @@ def test_cnn1d_has_the_reports_parameter_count(inputs: InputSpec) -> None:
 def test_cnn_transformer_has_the_reports_parameter_count(inputs: InputSpec, heads: int) -> None:
     model = build_model(CnnTransformerSpec(heads=heads), inputs, 10)
     assert count_parameters(model) == (3_272_714, 3_272_714)
+
+
+@pytest.mark.parametrize(
+    ("spec", "total"), [(GoogLeNetSpec(), 10_339_607), (ResNet34Spec(), 22_676_109)]
+)
+def test_networks_on_images_have_the_reports_parameter_count(spec: ModelSpec, total: int) -> None:
+    assert count_parameters(build_model(spec, IMAGE, 13)) == (total, total)
+
+
+def test_a_spectrogram_takes_two_channels_off_the_first_convolution() -> None:
+    for spec, total in [(GoogLeNetSpec(), 10_339_607), (ResNet34Spec(), 22_676_109)]:
+        assert count_parameters(build_model(spec, BANDS, 13))[0] == total - 2 * 64 * 7 * 7
 
 
 def test_frozen_parameters_are_counted_apart() -> None:
@@ -78,6 +117,121 @@ def test_the_shortest_clip_is_really_the_shortest(layout: str) -> None:
     model = small_model(Cnn1dSpec(), InputSpec(layout, (1, shortest)))  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="size"):
         model(torch.randn(2, 1, shortest - 1))
+
+
+@pytest.mark.parametrize("spec", [Cnn1dSpec(), CnnTransformerSpec()])
+def test_an_image_is_refused(spec: ModelSpec) -> None:
+    with pytest.raises(InputError, match="waveform, log_mel or mfcc, no images"):
+        build_model(spec, SMALL_IMAGE, 3)
+
+
+@pytest.mark.parametrize("spec", PICTORIAL)
+def test_a_waveform_is_refused(spec: ModelSpec) -> None:
+    with pytest.raises(InputError, match="log_mel, mfcc or mel_image, no waveform"):
+        build_model(spec, WINDOWS, 3)
+
+
+@pytest.mark.parametrize("spec", PICTORIAL)
+@pytest.mark.parametrize(
+    "inputs", [SMALL_IMAGE, InputSpec("bands", (33, 57)), InputSpec("image", (3, 65, 40))]
+)
+def test_pictures_of_many_sizes(spec: ModelSpec, inputs: InputSpec) -> None:
+    model = small_model(spec, inputs)
+    output = model(torch.randn(2, *inputs.shape))
+    heads = [output] if isinstance(output, torch.Tensor) else [output.logits, *output.auxiliary]
+    assert [(tuple(head.shape), head.dtype) for head in heads] == [((2, 3), torch.float32)] * len(
+        heads
+    )
+    torch.stack(heads).square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    copied = copy.deepcopy(model).eval()
+    with torch.no_grad():
+        assert copied(torch.randn(1, *inputs.shape)).shape == (1, 3)
+
+
+@pytest.mark.parametrize("spec", PICTORIAL)
+def test_a_full_picture_by_shapes_alone(spec: ModelSpec) -> None:
+    with torch.device("meta"):
+        model = build_model(spec, IMAGE, 3).eval()
+        assert model(torch.zeros(2, *IMAGE.shape)).shape == (2, 3)
+
+
+@pytest.mark.parametrize(("spec", "side"), list(zip(PICTORIAL, [8, 32, 32], strict=True)))
+def test_a_smaller_picture_is_refused(spec: ModelSpec, side: int) -> None:
+    small_model(spec, InputSpec("bands", (side, side)))
+    for layout, shape in [("bands", (side - 1, 200)), ("image", (3, 200, side - 1))]:
+        message = f"at least {side} x {side} pixels.*{shape[-2]} x {shape[-1]}$"
+        with pytest.raises(InputError, match=message):
+            build_model(spec, InputSpec(layout, shape), 3)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("spec", PICTORIAL)
+def test_equal_seeds_give_equal_pictorial_models(spec: ModelSpec) -> None:
+    picture = torch.randn(2, *SMALL_IMAGE.shape)
+    first, second = (small_model(spec, SMALL_IMAGE).eval()(picture) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_the_auxiliary_classifiers_of_googlenet_speak_in_training_only() -> None:
+    model = small_model(GoogLeNetSpec(), SMALL_IMAGE)
+    output = model(torch.randn(2, *SMALL_IMAGE.shape))
+    assert isinstance(output, AuxiliaryLogits)
+    assert len(output.auxiliary) == 2
+    assert output.weight == 0.3
+    assert isinstance(model.eval()(torch.randn(2, *SMALL_IMAGE.shape)), torch.Tensor)
+
+
+def test_the_auxiliary_classifiers_read_the_first_and_the_fourth_block() -> None:
+    model = small_model(GoogLeNetSpec(), SMALL_IMAGE)
+    assert isinstance(model, GoogLeNet)
+    output = model(torch.randn(2, *SMALL_IMAGE.shape))
+    for head, last in zip(output.auxiliary, (0, 3), strict=True):
+        model.zero_grad(set_to_none=True)
+        head.sum().backward(retain_graph=True)
+        reached = [all(p.grad is not None for p in block.parameters()) for block in model.four]
+        assert reached == [block <= last for block in range(5)]
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 2), (4, 4), (5, 9), (14, 13), (20, 6)])
+def test_maps_are_averaged_to_four_by_four(size: tuple[int, int]) -> None:
+    maps = torch.randn(2, 3, *size, dtype=torch.float64)
+    expected = torch.nn.functional.adaptive_avg_pool2d(maps, 4)
+    assert torch.allclose(four_by_four(maps), expected, atol=1e-6)
+
+
+def test_the_papers_map_is_averaged_as_in_the_paper() -> None:
+    maps = torch.randn(2, 3, 14, 14)
+    assert torch.equal(four_by_four(maps), torch.nn.functional.avg_pool2d(maps, 5, stride=3))
+
+
+def test_three_shortcuts_of_resnet34_are_convolutions() -> None:
+    model = small_model(ResNet34Spec(), SMALL_IMAGE)
+    assert isinstance(model, ResNet)
+    layers = [block.get_submodule("shortcut") for block in model.blocks]
+    strided = [i for i, layer in enumerate(layers) if list(layer.parameters())]
+    assert strided == [3, 7, 13]
+    for i in strided:
+        convolution = layers[i].get_submodule("0")
+        assert convolution.kernel_size == (3, 3)
+        assert convolution.stride == (2, 2)
+
+
+def test_cnn2d_hears_what_happens_once() -> None:
+    model = small_model(Cnn2dSpec(channels=4), BANDS).eval()
+    silence = torch.zeros(1, *BANDS.shape)
+    click = silence.clone()
+    click[..., 60:64] = 30.0
+    with torch.no_grad():
+        assert not torch.allclose(model(silence), model(click), atol=1e-3)
+
+
+def test_cnn2d_grows_with_its_channels() -> None:
+    narrow, wide = (
+        dict(small_model(Cnn2dSpec(channels=c), BANDS).named_parameters()) for c in (4, 8)
+    )
+    assert narrow["classifier.1.weight"].shape == (3, 32)
+    assert wide["classifier.1.weight"].shape == (3, 64)
+    assert narrow.keys() == wide.keys()
 
 
 def test_every_model_of_the_specification_has_a_builder() -> None:
