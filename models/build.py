@@ -39,7 +39,7 @@ from models.torchvision_classifier import (
     named_weights,
     torchvision_classifier,
 )
-from models.weights import load_weights, read_weights
+from models.weights import WeightsError, load_weights, read_weights
 
 __all__ = ["BUILDERS", "ModelError", "build_model", "count_parameters", "try_model", "weights_path"]
 
@@ -120,7 +120,10 @@ def build_model(
     if spec.weights is None:
         initialize(model, spec.init)
     else:
-        _load(model, spec, inputs, classes)
+        try:
+            _load(model, spec, inputs, classes)
+        except WeightsError as error:
+            raise WeightsError(f"{Path(spec.weights).name}: {error}") from error
     return model
 
 

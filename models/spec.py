@@ -67,7 +67,8 @@ class _Weighted(_Spec):
     Attributes:
         init: how the weights start that no file brings.
         weights: a state dict to start from, as `.safetensors`, `.pt` or `.pth`; its classifier
-            is left out where it is for another number of classes.
+            is left out where it is for another number of classes. Every worker reads it by its
+            absolute path, so that on a cluster it lies at the same place on each machine.
     """
 
     if TYPE_CHECKING:  # Fields of each model, which come after its own.
@@ -213,7 +214,9 @@ class TorchvisionSpec(_Pictorial):
 
     Attributes:
         name: `torchvision:<name>`, the name as in `torchvision.models.list_models()`.
-        weights: as a file, or one of torchvision's own by its name there (`DEFAULT`).
+        weights: as a file, or torchvision's own by their name there (`DEFAULT`), which each
+            machine downloads once to PyTorch's cache. Images, which come in 0..1, are normalised
+            as the pictures were that torchvision's weights come from.
         params: keyword arguments of torchvision's builder.
     """
 
