@@ -138,6 +138,22 @@ def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[n
     return resampled
 
 
+def scale(
+    waveform: NDArray[np.float32], normalize: Literal["peak", "rms"] | None
+) -> NDArray[np.float32]:
+    """A waveform `float32 [n]` at a level of its own, or as it is; a silent one as it is.
+
+    Args:
+        waveform: `n` at least 1.
+        normalize: `peak`: the largest magnitude becomes 1; `rms`: the root mean square does.
+    """
+    if normalize is None:
+        return waveform
+    exact = waveform.astype(np.float64)
+    level = np.abs(exact).max() if normalize == "peak" else np.sqrt(np.mean(exact**2))
+    return (exact / level).astype(np.float32) if level > 0 else waveform
+
+
 def fit_length(
     waveform: NDArray[np.float32], samples: int, fit: Literal["pad", "loop"]
 ) -> NDArray[np.float32]:

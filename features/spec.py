@@ -52,12 +52,15 @@ class _Clipped(_Spec, ABC):
         sample_rate: Hz, after resampling.
         seconds: length of every clip after fitting.
         fit: how a shorter clip is filled at its end; a longer one keeps its start.
+        normalize: scales each clip before it is fitted: `peak` to a largest sample of 1, `rms`
+            to a root mean square of 1; null leaves its level. A silent clip stays silent.
     """
 
     kind: str
     sample_rate: SampleRate = 16_000
     seconds: Seconds = 5.0
     fit: Literal["pad", "loop"] = "pad"
+    normalize: Literal["peak", "rms"] | None = None
 
     @property
     def samples(self) -> int:

@@ -119,7 +119,7 @@ def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -
     """Write the rows from index `first` on, one for each clip of the part."""
     import numpy as np
 
-    from features.audio import BadClip, fit_length, read_clip
+    from features.audio import BadClip, fit_length, read_clip, scale
     from features.extract import extract
 
     bad: dict[int, str] = {}
@@ -130,7 +130,7 @@ def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -
         file.seek(rows.offset + first * rows.row_bytes)
         for index, clip in enumerate(part.clips, first):
             try:
-                waveform = read_clip(part, clip, spec.sample_rate)
+                waveform = scale(read_clip(part, clip, spec.sample_rate), spec.normalize)
                 array = extract(fit_length(waveform, spec.samples, spec.fit), spec)
             except BadClip as problem:
                 bad[index] = str(problem)

@@ -276,14 +276,18 @@ class _Reader:
                 self.faults.append(self.source.fault(("model", "name"), found, str(error)))
 
     def _warn_of_empty_bands(self, configurations: Iterable[Configuration]) -> None:
+        # Not at module level: numpy is slow to import for what needs no more of it.
         from features.mel import empty_bands
 
         for features in dict.fromkeys(c.features for c in configurations):
-            if not isinstance(features, WaveformSpec) and (empty := empty_bands(features)):
-                self.warnings.append(
-                    f"features.n_mels: {empty} of {features.n_mels} bands are empty with n_fft"
-                    f" {features.n_fft} at {features.sample_rate} Hz (fewer n_mels, a larger n_fft)"
-                )
+            if isinstance(features, WaveformSpec) or not (empty := empty_bands(features)):
+                continue
+            line = (
+                f"features.n_mels: {empty} of {features.n_mels} bands are empty with n_fft"
+                f" {features.n_fft} at {features.sample_rate} Hz (fewer n_mels, or a larger n_fft)"
+            )
+            if line not in self.warnings:
+                self.warnings.append(line)
 
 
 def _grid_first(draws: list[list[Any]]) -> Iterator[Any]:

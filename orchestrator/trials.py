@@ -85,9 +85,12 @@ class Configuration:
     def _placeless(self) -> dict[str, Any]:
         """The JSON form with the name of a file of weights in place of its path.
 
-        Its content is in `source`, and identities and tables are the same in any folder.
+        Its content is in `source`, and identities and tables are the same in any folder. A key
+        that came later stays out while it is null: what was run before keeps its identity.
         """
         data = self.to_json()
+        if data["features"]["normalize"] is None:
+            del data["features"]["normalize"]
         weights = data["model"].get("weights")
         if weights is not None:
             data["model"]["weights"] = PurePath(weights).name

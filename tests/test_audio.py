@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from features.audio import BadClip, decode, decode_all, fit_length, read_clip, resample
+from features.audio import BadClip, decode, decode_all, fit_length, read_clip, resample, scale
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_synthetic
 
@@ -212,3 +212,14 @@ def test_fit_length(n: int, samples: int):
     assert padded.dtype == looped.dtype == np.float32
     assert padded.tolist() == [i + 1 if i < n else 0 for i in range(samples)]
     assert looped.tolist() == [i % n + 1 for i in range(samples)]
+
+
+def test_a_clip_is_scaled_to_its_own_level():
+    quiet = np.array([0.0, 0.01, -0.02, 0.01], np.float32)
+    assert scale(quiet, None) is quiet
+    assert np.abs(scale(quiet, "peak")).max() == 1
+    assert np.mean(scale(quiet, "rms").astype(np.float64) ** 2) == pytest.approx(1, abs=1e-6)
+    assert scale(quiet, "rms").dtype == np.float32
+    assert np.array_equal(scale(1e-30 * quiet, "peak"), scale(quiet, "peak"))
+    silent = np.zeros(4, np.float32)
+    assert np.array_equal(scale(silent, "rms"), silent)

@@ -1,5 +1,6 @@
 """The arrays made from waveforms: shapes, known answers, agreement of the two backends."""
 
+import csv
 import os
 import subprocess
 import sys
@@ -323,3 +324,31 @@ def loaded_by(*specs: str) -> set[str]:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())
+
+
+def test_normalized_features_are_another_configuration(
+    foldgrid: Any, write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    features = {"kind": "waveform", "sample_rate": 8000, "seconds": 0.6}
+    levels = {"grid": [None, "peak", "rms"]}
+    spec = write_spec(
+        features=features | {"normalize": levels},
+        model={"name": "cnn1d"},
+        train={"epochs": 1, "batch_size": 8},
+        folds={"test": 1, "validate": [2]},
+    )
+    out = tmp_path / "out"
+    result = foldgrid("run", spec, "--out", out, "--executor", "serial", "--quiet")
+    assert result.code == 0, result.err
+    with (out / "tables" / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["features.normalize"] for row in rows] == ["", "peak", "rms"]
+    assert len({row["val_loss"] for row in rows}) == 3
+    plain = foldgrid("plan", write_spec(features=features, model={"name": "cnn1d"}), "--json")
+    null = features | {"normalize": None}
+    assert foldgrid("plan", write_spec(features=null, model={"name": "cnn1d"}), "--json").out == (
+        plain.out
+    )
+    result = foldgrid("plan", write_spec(features=features | {"normalize": "rmss"}))
+    assert result.code == 2
+    assert "features.normalize: found 'rmss'; allowed peak, rms" in result.err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 from typing import Any
@@ -102,9 +103,21 @@ def test_both_ways_to_fit_in_one_sweep(foldgrid, spec_of, clips: Path, tmp_path:
     assert looped[..., -2:].any(axis=(1, 2, 3)).all()
 
 
+def test_coefficients_train_a_model(foldgrid, write_spec, tmp_path: Path) -> None:
+    features = {"kind": "mfcc", **SMALL, "hop_length": 128, "n_mfcc": {"grid": [8, 13]}}
+    path = write_spec(features=features, model={"name": "cnn1d"})
+    result = foldgrid("run", path, "--executor", "serial", "--quiet", "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    with (tmp_path / "run" / "tables" / "trials.csv").open(encoding="utf-8", newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["features.n_mfcc"] for row in rows] == ["8", "13", "8", "13"]
+    assert {row["status"] for row in rows} == {"finished"}
+
+
 class TestEmptyBands:
-    def test_are_said_once_for_each_kind_of_features(self, foldgrid, spec_of) -> None:
-        path = spec_of("mfcc", sample_rate=16_000, n_mfcc=13, n_mels={"grid": [16, 100]})
+    def test_are_said_once(self, foldgrid, spec_of) -> None:
+        spaces = {"n_mels": {"grid": [16, 100]}, "fit": {"grid": ["pad", "loop"]}}
+        path = spec_of("mfcc", sample_rate=16_000, n_mfcc=13, **spaces)
         result = foldgrid("plan", path, "--json")
         (warning,) = json.loads(result.out)["warnings"]
         assert warning.startswith("features.n_mels: ")
