@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from orchestrator.configuration_labels import best_of
-from orchestrator.fold_names import FoldNames, pooled
+from orchestrator.fold_names import FoldNames, best_of, pooled
 from orchestrator.plot_folder import PlotFolder
 from orchestrator.plot_style import (
     BLACK,
@@ -77,8 +76,11 @@ def precision_recall(positive: Integers, scores: Floats) -> ClassCurve:
     from sklearn.metrics import average_precision_score, precision_recall_curve
 
     y, x, _ = precision_recall_curve(positive, scores)
-    # Recall 0 by definition has precision 1; the step to the first real point begins there.
-    y, x = y[::-1], x[::-1]
+    # Of the points of one recall only the first one, of the highest threshold, adds to the area.
+    x, first = np.unique(x[::-1], return_index=True)
+    y = y[::-1][first]
+    # The precision 1 at recall 0 is no measured value.
+    y[0] = y[1]
     return ClassCurve(x, y, float(average_precision_score(positive, scores)))
 
 
@@ -202,7 +204,7 @@ def _figure(
 ) -> Figure:
     words = _WORDS[kind]
     word = "validation" if split == "val" else "test"
-    notes = [best_of(model), pooled(answers, split, FoldNames(digest.plan))]
+    notes = [best_of(digest, model), pooled(answers, split, FoldNames(digest.plan))]
     absent = len(digest.plan.classes) - len(curves)
     if absent:
         notes.append(f"{absent} classes without clips here are left out.")
@@ -211,18 +213,18 @@ def _figure(
         notes.append(f"The {len(named)} classes with the lowest {words.area} are named.")
     macro = words.macro(list(curves.values()))
     made = sheet(
-        f"{model.name}: {words.title}, one class against the rest, {word}",
-        " ".join(note for note in notes if note),
-        height=5.2,
+        f"{model.name}: {words.title}, {word}",
+        " ".join(note for note in [*notes, "Each class against the rest."] if note),
+        height=5.0,
         width=6.2,
         legend=_legend(digest, curves, named, macro, words),
     )
     axes = made.panels[0]
-    if kind == "roc":
-        axes.plot([0, 1], [0, 1], color=GREY, linestyle=(0, (2, 3)), linewidth=1)
-        axes.annotate(
-            "chance", (0.72, 0.72), xytext=(4, -4), textcoords="offset points", va="top", color=GREY
-        )
+    # Guessing finds of each class what it takes of the rest; its precision is the class's share.
+    chance = (0.0, 1.0) if kind == "roc" else (1 / len(curves),) * 2
+    axes.plot([0, 1], chance, color=GREY, linestyle=(0, (2, 3)), linewidth=1)
+    place = (0.72, 0.72) if kind == "roc" else (0.02, chance[0])
+    axes.annotate("chance", place, (4, -4), textcoords="offset points", va="top", color=GREY)
     for c, curve in curves.items():
         if c not in named:
             _line(axes, curve, words, color=PALE, linewidth=0.8, zorder=1.5)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.configuration_labels import configuration_names
 from orchestrator.fold_names import FoldNames
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
@@ -84,7 +83,8 @@ def draw_configuration_curves(
         model: the one that they are of; empty for all models.
         name: of the model in file names.
     """
-    of = f"{model}: " if model else ""
+    only = runs[0].configuration.model.name if len(digest.models) == 1 else model
+    of = f"{only}: " if only else "All models: "
     folder.save(
         _figure(digest, runs, count, of),
         f"configuration_curves_{name}" if name else "configuration_curves",
@@ -93,15 +93,14 @@ def draw_configuration_curves(
         f"Training and validation loss and accuracy after each epoch as the mean over the folds"
         f" with a band of one standard deviation; the best {min(NAMED, len(runs))} of {count}"
         f" configurations are named, the best is"
-        f" {configuration_names(run.configuration for run in runs)[runs[0].configuration.id]}.",
+        f" {digest.names[runs[0].configuration.id]}.",
     )
 
 
 def _figure(digest: RunDigest, runs: Sequence[ConfigurationRun], count: int, of: str) -> Figure:
     named = runs[:NAMED]
     made = sheet(
-        f"{of}training and validation curves of "
-        + (f"{count} configurations" if count > 1 else "the configuration"),
+        f"{of}mean curves of {count} configurations" if count > 1 else f"{of}mean curves",
         _notes(digest, runs, count),
         panels=4,
         columns=2,
@@ -120,7 +119,7 @@ def _figure(digest: RunDigest, runs: Sequence[ConfigurationRun], count: int, of:
         integer_epochs(axes, last)
         axes.set_title(words)
         if quantity == "loss":
-            limit_losses(axes, [curve.mean for curve in shown])
+            limit_losses(axes, [c.mean + sign * c.std for c in shown for sign in (-1, 1)])
     for axes in made.panels[2:]:
         axes.set_xlabel("epoch, from 0")
     return made.figure
@@ -135,7 +134,7 @@ def _draw(axes: Axes, curve: MeanCurve, i: int, factor: float, *, band: bool) ->
     mean, std = curve.mean * factor, curve.std * factor
     if band and len(mean) > 1:
         axes.fill_between(
-            curve.epochs, mean - std, mean + std, color=colour, alpha=0.16, linewidth=0, zorder=2
+            curve.epochs, mean - std, mean + std, color=colour, alpha=0.14, linewidth=0, zorder=2
         )
     axes.plot(
         curve.epochs,
@@ -154,7 +153,9 @@ def _legend(digest: RunDigest, runs: Sequence[ConfigurationRun]) -> Legend:
     from matplotlib.lines import Line2D
 
     named = runs[:NAMED]
-    names = configuration_names(run.configuration for run in named)
+    names = (
+        digest.names if len({r.configuration.model.name for r in runs}) > 1 else digest.short_names
+    )
     metric = MetricAxis(digest.plan.metric)
     handles: list[Artist] = []
     labels = []
@@ -169,9 +170,8 @@ def _legend(digest: RunDigest, runs: Sequence[ConfigurationRun]) -> Legend:
                 markeredgecolor="white",
             )
         )
-        mean, std = run.scores.mean, run.scores.std
-        score = "" if mean is None or std is None else f"  ({metric.mean_and_std(mean, std)})"
-        labels.append(names[run.configuration.id] + score)
+        score = metric.score(run.scores)
+        labels.append(names[run.configuration.id] + (f"  ({score})" if score else ""))
     if len(runs) > NAMED:
         handles.append(Line2D([], [], color=PALE))
         labels.append("other configurations")
@@ -184,7 +184,7 @@ def _notes(digest: RunDigest, runs: Sequence[ConfigurationRun], count: int) -> s
     repeats = FoldNames(digest.plan).repeats
     over = f"{folds} folds" if folds > 1 else "one fold"
     over += f" x {repeats} seeds" if repeats > 1 else ""
-    notes = [f"Line: mean over {over}." if folds * repeats > 1 else f"One line each: {over}."]
+    notes = [f"Line: mean over {over}." if folds * repeats > 1 else "One fold."]
     if folds * repeats > 1:
         drawn = min(NAMED, len(runs))
         whose = "" if _bands(drawn) == drawn else f" of the best {BANDS}"
@@ -196,5 +196,5 @@ def _notes(digest: RunDigest, runs: Sequence[ConfigurationRun], count: int) -> s
     if count > len(runs):
         notes.append(f"{count - len(runs)} are left out.")
     if any(not run.scores.complete for run in runs):
-        notes.append("Unfinished ones: the folds that have finished.")
+        notes.append("Of unfinished configurations: the folds so far.")
     return " ".join(notes)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from orchestrator.csv_files import text
 from orchestrator.plot_style import label
-from orchestrator.run_digest import ModelRuns
-from orchestrator.trials import Configuration, Value, varying_paths
+from orchestrator.trials import Configuration, Plan, Value
 
 LONGEST = 62
 """Characters of a configuration's name."""
@@ -42,51 +41,40 @@ def value_name(value: Value | None) -> str:
     return label(text(value), 30)
 
 
-def configuration_names(configurations: Iterable[Configuration]) -> dict[str, str]:
-    """A name for each configuration, by identity: what tells it from the others of these.
+def configuration_names(plan: Plan, *, with_model: bool = True) -> dict[str, str]:
+    """A name for each configuration of a plan, by identity: what tells it from its model's others.
 
-    The name of the model comes first where there are several; a configuration alone has the name
-    of its model.
+    Args:
+        plan: every configuration.
+        with_model: the name of the model comes first where there are several. A model's only
+            configuration is called like the model.
     """
-    distinct = tuple({c.id: c for c in configurations}.values())
-    paths = [path for path in varying_paths(distinct) if path != "model.name"]
-    several = len({c.model.name for c in distinct}) > 1
+    paths = [path for path in plan.varying if path != "model.name"]
     names = path_names(paths)
-    # What only one model has, the other's name need not deny; what one model has once and for
-    # all tells nothing.
-    fixed = _fixed_by_model(distinct, paths)
+    fixed = _fixed_by_model(plan.configurations, paths)
+    several = with_model and len({c.model.name for c in plan.configurations}) > 1
 
     def name(configuration: Configuration) -> str:
-        parts = [configuration.model.name] if several or not paths else []
+        model = configuration.model.name
         parameters = configuration.parameters
+        parts = [model] if several else []
         parts += [
             f"{names[path]} {value_name(parameters.get(path))}"
             for path in paths
-            if (configuration.model.name, path) not in fixed
+            if (model, path) not in fixed
         ]
-        full = ", ".join(parts) or configuration.model.name
+        full = ", ".join(parts) or model
         if len(full) <= LONGEST:
-            return label(full)
-        digits = configuration.id[-8:]
-        return label(f"{full[: LONGEST - 12]}… ({digits})", LONGEST + 2)
+            return label(full, LONGEST)
+        return label(f"{full[: LONGEST - 12]}… ({configuration.id[-8:]})", LONGEST)
 
-    return {c.id: name(c) for c in distinct}
-
-
-def best_of(model: ModelRuns) -> str:
-    """Which configuration of a model is shown, and whether that is settled; empty for the one."""
-    run = model.runs[0]
-    text = ""
-    if model.count > 1:
-        names = configuration_names(one.configuration for one in model.runs)
-        text = f"Best of {model.count} configurations: {names[run.configuration.id]}."
-    return text if run.scores.complete else f"{text} Not every fold of it has finished.".strip()
+    return {c.id: name(c) for c in plan.configurations}
 
 
 def _fixed_by_model(
     configurations: Sequence[Configuration], paths: Sequence[str]
 ) -> set[tuple[str, str]]:
-    """Models and paths of which all configurations here have one value, or none."""
+    """Models and paths of which all configurations have one value, or none."""
     values: dict[tuple[str, str], set[str]] = {}
     for configuration in configurations:
         for path in paths:

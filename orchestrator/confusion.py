@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from orchestrator.configuration_labels import best_of
-from orchestrator.fold_names import Fold, FoldNames, fold_of, pooled
+from orchestrator.fold_names import Fold, FoldNames, best_of, fold_of, pooled
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import MATRIX, label, sheet
+from orchestrator.plot_style import (
+    colour_bar,
+    ink_on,
+    label,
+    matrix_colours,
+    sheet,
+    text_width,
+)
 from orchestrator.run_digest import Answers, Floats, Integers, ModelRuns, RunDigest
 
 if TYPE_CHECKING:
@@ -22,8 +28,11 @@ if TYPE_CHECKING:
 BOTH, COUNTS = 13, 24
 """Classes up to which a cell holds count and rate, and count alone."""
 
-FOLD_COUNTS = 14
-"""Classes up to which the cells of the small matrix of one fold hold counts."""
+SMALL_COUNTS, SMALL_NAMES = 14, 16
+"""Classes up to which the small matrix of one fold has counts in its cells, and names."""
+
+ROOM = 44
+"""Characters of names that stand beside each other below a matrix without being slanted."""
 
 MOST_FOLDS = 12
 
@@ -131,19 +140,19 @@ def _pooled_figure(
         cells = "Too many classes for numbers in the cells."
     width = 7.0 if k <= BOTH else 9.5
     made = sheet(
-        f"{model.name}: confusion matrix, {word}",
-        f"{best_of(model)} {pooled(answers, split, FoldNames(digest.plan))} {cells}",
-        height=width * (0.86 if k > 4 else 0.72),
+        f"{model.name}: confusion matrix, {word}" + (", all folds" if len(answers) > 1 else ""),
+        f"{best_of(digest, model)} {pooled(answers, split, FoldNames(digest.plan))} {cells}",
+        height=width * (0.84 if k > 4 else 0.72),
         width=width,
     )
     axes = made.panels[0]
     size = {True: 10.0, False: 8.0}[k <= 10]
     image = _draw(axes, counts, digest.plan.classes, names=True, size=9.5 if k <= 24 else 7.0)
     if k <= COUNTS:
-        _write_cells(axes, counts, size if k <= BOTH else 8.0, both=k <= BOTH)
+        _write_cells(axes, image, counts, size if k <= BOTH else 8.0, both=k <= BOTH)
     axes.set_xlabel("predicted class")
     axes.set_ylabel("true class")
-    _colour_bar(made.figure, image, [axes])
+    colour_bar(made.figure, image, [axes], "percent of the true class's clips")
     return made.figure
 
 
@@ -154,21 +163,22 @@ def _fold_figure(
     names = FoldNames(digest.plan)
     word = "validation" if split == "val" else "test"
     drawn = list(by_fold.items())[:MOST_FOLDS]
-    notes = [best_of(model)]
+    notes = [best_of(digest, model)]
     if split == "test":
         notes.append("Held-out TEST clips, predicted by the model of each fold.")
     else:
         notes.append("VALIDATION clips of each fold, predicted by the model not trained on them.")
-    if k <= FOLD_COUNTS:
+    if k <= SMALL_COUNTS:
         notes.append("In a cell: clips.")
     if len(by_fold) > MOST_FOLDS:
         notes.append(f"The first {MOST_FOLDS} of {len(by_fold)} folds.")
     made = sheet(
-        f"{model.name}: confusion matrix of each fold, {word}",
+        f"{model.name}: confusion matrix, {word}, each fold",
         " ".join(notes),
         panels=len(drawn),
         columns=2,
-        height=3.55 if k > 4 else 3.0,
+        height=2.95,
+        lowest=_room_for_names(digest.plan.classes) if k <= SMALL_NAMES else 0.3,
         share_x=True,
         share_y=True,
     )
@@ -176,29 +186,34 @@ def _fold_figure(
     image = None
     for axes, (fold, answers) in zip(made.panels, drawn, strict=True):
         counts = pooled_confusion(answers, k)
-        image = _draw(axes, counts, digest.plan.classes, names=k <= 16, size=8.0)
-        if k <= FOLD_COUNTS:
-            _write_cells(axes, counts, 8.0 if k <= 10 else 6.5, both=False)
+        image = _draw(axes, counts, digest.plan.classes, names=k <= SMALL_NAMES, size=8.0)
+        if k <= SMALL_COUNTS:
+            _write_cells(axes, image, counts, 8.0 if k <= 10 else 6.5, both=False)
         right = 100 * np.trace(counts) / max(1, counts.sum())
-        title = naming(fold).replace(" (model validated", "\n(model validated")
-        axes.set_title(f"{title}: {right:.1f} % of {counts.sum()}", size=9.5)
+        axes.set_title(f"{naming(fold)}\n{right:.1f} % of {counts.sum()} right", size=9.5)
     for i, axes in enumerate(made.panels):
         if i % 2 == 0:
             axes.set_ylabel("true class")
         if i + 2 >= len(made.panels):
             axes.set_xlabel("predicted class")
     assert image is not None
-    _colour_bar(made.figure, image, list(made.panels))
+    colour_bar(made.figure, image, made.panels, "percent of the true class's clips")
     return made.figure
 
 
 def _draw(
     axes: Axes, counts: Integers, classes: Sequence[str], *, names: bool, size: float
 ) -> AxesImage:
-    image = axes.imshow(rates(counts) * 100, cmap=MATRIX, vmin=0, vmax=100)
+    image = axes.imshow(
+        rates(counts) * 100, cmap=matrix_colours(), vmin=0, vmax=100, interpolation="nearest"
+    )
+    edges = np.arange(len(classes) + 1) - 0.5
+    fine = 0.6 if len(classes) <= COUNTS else 0.25
+    axes.hlines(edges, edges[0], edges[-1], color="#D8D8D8", linewidth=fine)
+    axes.vlines(edges, edges[0], edges[-1], color="#D8D8D8", linewidth=fine)
     ticks = range(len(classes)) if names else []
     shown = [label(classes[i], 18) for i in ticks]
-    long = max((len(name) for name in shown), default=0) > 3
+    long = len(shown) * max((len(name) for name in shown), default=0) > ROOM
     axes.set_xticks(ticks, shown, rotation=90 if len(shown) > 10 else 45 if long else 0, size=size)
     if long and len(shown) <= 10:
         for tick in axes.get_xticklabels():
@@ -210,19 +225,20 @@ def _draw(
     return image
 
 
-def _write_cells(axes: Axes, counts: Integers, size: float, *, both: bool) -> None:
+def _room_for_names(classes: Sequence[str]) -> float:
+    """Height of the names below a matrix in inches, slanted or upright."""
+    widest = max(text_width(label(name, 18), 8.0) for name in classes) / 72
+    return 0.3 + (0.75 if len(classes) <= 10 else 1.0) * widest
+
+
+def _write_cells(
+    axes: Axes, image: AxesImage, counts: Integers, size: float, *, both: bool
+) -> None:
     shares = rates(counts) * 100
     for row, column in np.ndindex(counts.shape):
         count = int(counts[row, column])
         if not count:
             continue
         text = f"{count}\n{shares[row, column]:.0f}%" if both else f"{count}"
-        # cividis is dark below and bright above.
-        colour = "black" if shares[row, column] > 55 else "white"
+        colour = ink_on(image, float(shares[row, column]))
         axes.text(column, row, text, ha="center", va="center", color=colour, size=size)
-
-
-def _colour_bar(figure: Figure, image: AxesImage, axes: list[Axes]) -> None:
-    bar = figure.colorbar(image, ax=axes, shrink=0.7, aspect=30, pad=0.02)
-    bar.set_label("percent of the true class's clips")
-    bar.outline.set_visible(False)

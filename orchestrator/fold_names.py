@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from orchestrator.run_digest import Answers
+from orchestrator.run_digest import Answers, ModelRuns, RunDigest
 from orchestrator.run_sets import repeated, twice_validated
 from orchestrator.trials import Plan, Trial
 
@@ -55,7 +55,7 @@ class FoldNames:
     def test(self, fold: Fold) -> str:
         """The test split, and the fold that the model was validated on."""
         test, validated = fold
-        return f"test fold {test} (model validated on {validated})"
+        return f"test fold {test} (model of fold {validated})"
 
 
 def pooled(answers: Sequence[Answers], split: Literal["val", "test"], names: FoldNames) -> str:
@@ -67,17 +67,28 @@ def pooled(answers: Sequence[Answers], split: Literal["val", "test"], names: Fol
     else:
         folds = dict.fromkeys(one.trial.test_fold or 0 for one in answers)
     word = "VALIDATION" if split == "val" else "TEST"
-    text = f"{word} {_listed('fold', list(folds))}: {_count(clips, 'clip')}"
+    text = f"{word} {_listed('fold', list(folds))}: {counted(clips, 'clip')}"
     if answered == clips:
         return f"{text}, each predicted by a model not trained on it."
     times = f"{answered // clips} times" if answered % clips == 0 else "several times"
     per_fold = len({fold_of(one.trial) for one in answers})
-    models = _count(len(answers), "trained model")
+    models = counted(len(answers), "trained model")
     how = f"{per_fold} folds x {names.repeats} seeds" if names.repeats > 1 else "one a fold"
     return f"{text}, each predicted {times} ({models}, {how}): {answered} predictions."
 
 
-def _count(number: int, noun: str) -> str:
+def best_of(digest: RunDigest, model: ModelRuns) -> str:
+    """Which configuration of a model is shown, and whether that is settled; empty for the one."""
+    run = model.runs[0]
+    text = ""
+    if model.count > 1:
+        name = digest.short_names[run.configuration.id]
+        text = f"Best of {model.count} configurations: {name}."
+    return text if run.scores.complete else f"{text} Not every fold of it has finished.".strip()
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 fold`, `2 folds`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orchestrator.configuration_labels import configuration_names
 from orchestrator.configuration_scores import ConfigurationScores
-from orchestrator.fold_names import Fold, FoldNames, fold_of
+from orchestrator.fold_names import Fold, FoldNames, counted, fold_of
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import COLOURS, GREY, INK, MARKERS, Legend, sheet
+from orchestrator.plot_style import COLOURS, GREY, INK, MARKERS, SMALL, Legend, sheet
 from orchestrator.run_digest import RunDigest
 
 if TYPE_CHECKING:
@@ -26,45 +25,69 @@ NAMED = 7
 
 
 def draw_folds(folder: PlotFolder, digest: RunDigest) -> None:
-    """One row a configuration, the best on top; one mark a fold, a line at the mean."""
-    ranked = [one for one in digest.ranked if one.values]
-    if not ranked:
+    """One row a configuration, the best on top; one mark a fold, a line at the mean.
+
+    Then the same for the test split, in the same order: it is by validation.
+
+    Args:
+        folder: takes the pictures; none is made where there is no score.
+        digest: of the run directory.
+    """
+    ranked = digest.ranked
+    tests = {one.configuration.id: one for one in digest.test_scores}
+    of_test = [tests[one.configuration.id] for one in ranked]
+    metric = digest.plan.metric
+    _draw_split(folder, digest, ranked, MetricAxis(metric), "folds")
+    test_metric = MetricAxis(f"test_{metric.partition('_')[2]}")
+    _draw_split(folder, digest, of_test, test_metric, "folds_test")
+
+
+def _draw_split(
+    folder: PlotFolder,
+    digest: RunDigest,
+    ordered: Sequence[ConfigurationScores],
+    metric: MetricAxis,
+    name: str,
+) -> None:
+    if not any(one.values for one in ordered):
         return
-    metric = MetricAxis(digest.plan.metric)
-    best = ranked[0]
-    name = configuration_names(one.configuration for one in ranked[:SHOWN])
-    mean, std = best.mean or 0.0, best.std or 0.0
+    first = ordered[0]
+    score = metric.score(first)
     folder.save(
-        _figure(digest, ranked),
-        "folds",
+        _figure(digest, ordered, metric),
+        name,
         "Scores over the folds",
         f"{metric.words} of each configuration on each fold",
         f"{metric.words.capitalize()} on each fold and the mean, for the best"
-        f" {min(SHOWN, len(ranked))} of {len(ranked)} configurations; the best is"
-        f" {name[best.configuration.id]} with {metric.mean_and_std(mean, std)}.",
+        f" {min(SHOWN, len(ordered))} of {counted(len(ordered), 'configuration')}; the best by"
+        f" {MetricAxis(digest.plan.metric).words} is {digest.names[first.configuration.id]}"
+        + (f" with {score}." if score else "."),
     )
 
 
-def _figure(digest: RunDigest, ranked: Sequence[ConfigurationScores]) -> Figure:
-    metric = MetricAxis(digest.plan.metric)
-    shown = ranked[:SHOWN]
+def _figure(
+    digest: RunDigest, ordered: Sequence[ConfigurationScores], metric: MetricAxis
+) -> Figure:
+    shown = ordered[:SHOWN]
     folds = FoldNames(digest.plan).short
-    row = 0.34 if len(folds) <= 4 else 0.42
+    row = 0.36 + 0.03 * min(len(folds), 6)
     made = sheet(
         f"{metric.words[0].upper()}{metric.words[1:]} of each configuration on each fold",
-        _notes(digest, ranked),
-        height=0.75 + row * max(2, len(shown)),
-        legend=_legend(folds),
+        _notes(digest, ordered, metric),
+        height=0.85 + row * max(2, len(shown)),
+        legend=_legend(folds, of_test=metric.metric != digest.plan.metric),
     )
     axes = made.panels[0]
-    names = configuration_names(one.configuration for one in shown)
     for place, one in enumerate(shown):
         _draw_row(axes, place, one, list(folds), metric)
-    labels = [names[one.configuration.id] + ("" if one.complete else " *") for one in shown]
+    labels = [digest.names[one.configuration.id] + ("" if one.complete else " *") for one in shown]
     axes.set_yticks(range(len(shown)), [_two_lines(text) for text in labels])
+    axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel(metric.label)
+    if any(len(one.values) > 1 for one in shown):
+        axes.annotate("mean ± SD", (1.015, 1.0), xycoords="axes fraction", size=SMALL, va="bottom")
     return made.figure
 
 
@@ -75,6 +98,16 @@ def _draw_row(
         axes.axhspan(place - 0.5, place + 0.5, color="#F5F5F5", zorder=0)
     mean = one.mean
     if mean is not None:
+        # In axes' widths from left to right, in rows from top to bottom.
+        across = axes.get_yaxis_transform()
+        axes.text(
+            1.015,
+            place,
+            metric.score(one, unit=False),
+            transform=across,
+            va="center",
+            size=SMALL + 0.5,
+        )
         ends = (place - 0.42, place + 0.42)
         axes.plot([mean * metric.factor] * 2, ends, color=INK, linewidth=2, zorder=2)
     for score in one.folds:
@@ -98,13 +131,13 @@ def _mark(i: int, folds: int) -> dict[str, object]:
     return style | {"markersize": 6.5, "markeredgecolor": "white", "markeredgewidth": 0.6}
 
 
-def _legend(folds: dict[Fold, str]) -> Legend:
+def _legend(folds: dict[Fold, str], *, of_test: bool) -> Legend:
     from matplotlib.lines import Line2D
 
     marks: list[Artist] = []
     labels = []
     if len(folds) <= NAMED:
-        labels += list(folds.values())
+        labels += [f"model of {name}" if of_test else name for name in folds.values()]
     else:
         labels.append(f"one of {len(folds)} folds")
     marks += [Line2D([], [], **_mark(i, len(folds))) for i in range(len(labels))]  # type: ignore[arg-type]
@@ -112,15 +145,19 @@ def _legend(folds: dict[Fold, str]) -> Legend:
     return Legend([*marks, mean], [*labels, "mean"])
 
 
-def _notes(digest: RunDigest, ranked: Sequence[ConfigurationScores]) -> str:
+def _notes(digest: RunDigest, ranked: Sequence[ConfigurationScores], metric: MetricAxis) -> str:
     names = FoldNames(digest.plan)
-    split = digest.plan.metric.partition("_")[0]
-    notes = ["Each VALIDATION fold in turn; the test fold is not in it." if split == "val" else ""]
+    of_test = metric.metric != digest.plan.metric
+    if of_test:
+        notes = ["TEST clips, predicted by each fold's model; nothing is chosen by them."]
+    else:
+        notes = ["VALIDATION clips of each fold."]
     if names.repeats > 1:
         notes.append(f"One mark for each of {names.repeats} seeds.")
     if len(ranked) > 1:
         better = "lowest" if digest.plan.mode == "min" else "highest"
-        notes.append(f"Best ({better} mean) on top.")
+        by = MetricAxis(digest.plan.metric).words
+        notes.append(f"Best on top ({better} mean{f' {by}' if of_test else ''}).")
     if len(ranked) > SHOWN:
         notes.append(f"The best {SHOWN}; {len(ranked) - SHOWN} more are left out.")
     if any(not one.complete for one in ranked[:SHOWN]):

@@ -12,11 +12,20 @@ from orchestrator.hyperparameter_effects import Grid, Hyperparameter, grid, hype
 from orchestrator.hyperparameter_plots import SECTION, set_axis
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import MATRIX, VERMILLION, label, sheet
+from orchestrator.plot_style import (
+    GREY,
+    VERMILLION,
+    colour_bar,
+    ink_on,
+    label,
+    matrix_colours,
+    sheet,
+)
 from orchestrator.run_digest import ModelRuns, RunDigest
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
 
@@ -93,7 +102,10 @@ def _grid_figure(
     )
     axes = made.panels[0]
     image = axes.imshow(
-        cells.means * metric.factor, cmap=_map(digest), aspect="auto", interpolation="nearest"
+        cells.means * metric.factor,
+        cmap=_colours(digest),
+        aspect="auto",
+        interpolation="nearest",
     )
     shown = [value_name(level) for level in columns.levels]
     tilted = sum(map(len, shown)) + 2 * len(shown) > 60
@@ -106,9 +118,7 @@ def _grid_figure(
     axes.spines[:].set_visible(False)
     _write_cells(axes, image, cells, metric)
     _frame(axes, *cells.best(digest.plan.mode))
-    bar = made.figure.colorbar(image, ax=axes, aspect=25, pad=0.02)
-    bar.set_label(metric.label)
-    bar.outline.set_visible(False)
+    colour_bar(made.figure, image, [axes], metric.label)
     return made.figure
 
 
@@ -119,9 +129,6 @@ def _write_cells(axes: Axes, image: AxesImage, cells: Grid, metric: MetricAxis) 
         if np.isnan(mean):
             axes.text(column, row, "–", ha="center", va="center", size=size)
             continue
-        red, green, blue, _ = image.cmap(image.norm(np.array(mean * metric.factor)))
-        # Relative luminance of the ground decides what can be read on it.
-        bright = 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.45
         axes.text(
             column,
             row,
@@ -129,7 +136,7 @@ def _write_cells(axes: Axes, image: AxesImage, cells: Grid, metric: MetricAxis) 
             ha="center",
             va="center",
             size=size,
-            color="black" if bright else "white",
+            color=ink_on(image, mean * metric.factor),
         )
 
 
@@ -170,7 +177,15 @@ def _cloud_figure(
     z, x, y = (np.array(values) for values in zip(*points, strict=True))
     size = 36 if len(points) <= 300 else 9
     # Ascending: the better ones lie above the worse.
-    cloud = axes.scatter(x, y, c=z * metric.factor, cmap=_map(digest), s=size, linewidths=0)
+    cloud = axes.scatter(
+        x,
+        y,
+        c=z * metric.factor,
+        edgecolors=GREY,
+        cmap=_colours(digest),
+        s=size,
+        linewidths=0.5,
+    )
     axes.plot(
         x[-1:],
         y[-1:],
@@ -182,25 +197,13 @@ def _cloud_figure(
         linestyle="none",
     )
     set_axis(axes, columns)
-    _set_rows(axes, rows)
+    set_axis(axes, rows, "y")
     axes.set_xlabel(label(names[columns.path], 40))
     axes.set_ylabel(label(names[rows.path], 40))
-    bar = made.figure.colorbar(cloud, ax=axes, aspect=25, pad=0.02)
-    bar.set_label(metric.label)
-    bar.outline.set_visible(False)
+    colour_bar(made.figure, cloud, [axes], metric.label)
     return made.figure
 
 
-def _set_rows(axes: Axes, rows: Hyperparameter) -> None:
-    if rows.scale == "names":
-        axes.set_yticks(range(len(rows.levels)), [value_name(level) for level in rows.levels])
-        axes.set_ylim(-0.6, len(rows.levels) - 0.4)
-    elif rows.scale == "log":
-        axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.yaxis.set_minor_formatter(lambda value, _: "")
-
-
-def _map(digest: RunDigest) -> str:
-    """Bright is better: the map is turned around where less is."""
-    return f"{MATRIX}_r" if digest.plan.mode == "min" else MATRIX
+def _colours(digest: RunDigest) -> Colormap:
+    """Dark is better."""
+    return matrix_colours(dark_is_low=digest.plan.mode == "min")

@@ -20,7 +20,7 @@ MOST_LEVELS = 12
 PARTS = 4
 """Parts of equal size that a range is divided into."""
 
-_LOG_SPREAD = 8.0
+_LOG_SPREAD = 4.0
 """Largest by smallest value from which numbers can be log-spaced."""
 
 Scale = Literal["linear", "log", "names"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from orchestrator.run_digest import RunDigest
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 MOST_PANELS = 12
@@ -40,16 +41,25 @@ def draw_hyperparameters(folder: PlotFolder, digest: RunDigest) -> None:
         return
     metric = MetricAxis(digest.plan.metric)
     names = path_names(digest.plan.varying)
-    strongest = max(found, key=lambda one: one.effect)
     folder.save(
         _figure(digest, found),
         "hyperparameters",
         SECTION,
         f"{metric.words} against each hyperparameter",
         f"{metric.words.capitalize()} of every finished trial against each of {len(found)}"
-        f" hyperparameters, with the mean of each value; of the variance between configurations"
-        f" {label(names[strongest.path])} alone explains most"
-        f" ({100 * strongest.effect:.0f} %).",
+        " hyperparameters, with the mean of each value" + _strongest_in_words(found, names) + ".",
+    )
+
+
+def _strongest_in_words(found: Sequence[Hyperparameter], names: Mapping[str, str]) -> str:
+    """Empty where each value has one configuration only: then it explains everything."""
+    best = max(found, key=lambda one: one.effect)
+    if len(best.scores) <= len(np.unique(best.groups)):
+        return ""
+    share = f"{100 * best.effect:.0f} %"
+    return (
+        f"; {label(names[best.path])} alone explains {share} of the variance between"
+        " configurations, more than any other"
     )
 
 
@@ -78,31 +88,33 @@ def _figure(digest: RunDigest, found: Sequence[Hyperparameter]) -> Figure:
     return made.figure
 
 
-def set_axis(axes: Axes, one: Hyperparameter) -> None:
-    """A horizontal axis that suits the values: names, numbers or powers, with ticks at few ones."""
-    from matplotlib.ticker import FixedLocator, NullLocator
+def set_axis(axes: Axes, one: Hyperparameter, which: Literal["x", "y"] = "x") -> None:
+    """An axis that suits the values: names, numbers or powers, with ticks at few ones."""
+    from matplotlib.ticker import NullLocator
 
+    axis: Axis = axes.xaxis if which == "x" else axes.yaxis
+    set_scale = axes.set_xscale if which == "x" else axes.set_yscale
+    set_limits = axes.set_xlim if which == "x" else axes.set_ylim
+    axes.margins(x=0.08, y=0.08)
     if one.scale == "names":
         texts = [value_name(level) for level in one.levels]
-        tilted = sum(map(len, texts)) + 2 * len(texts) > 34
-        axes.set_xticks(range(len(texts)), texts, rotation=35 if tilted else 0)
-        if tilted:
+        axis.set_ticks(range(len(texts)), texts)
+        if which == "x" and sum(map(len, texts)) + 2 * len(texts) > 34:
             for tick in axes.get_xticklabels():
-                tick.set(ha="right", rotation_mode="anchor")
-        axes.set_xlim(-0.6, len(texts) - 0.4)
-        axes.grid(visible=False, axis="x")
+                tick.set(rotation=35, ha="right", rotation_mode="anchor")
+        set_limits(-0.6, len(texts) - 0.4)
+        axes.grid(visible=False, axis=which)
         return
     numbers = np.unique(one.places)
     if one.scale == "log":
-        axes.set_xscale("log")
-        axes.xaxis.set_minor_locator(NullLocator())
+        set_scale("log")
+        axis.set_minor_locator(NullLocator())
         ticks = numbers if len(numbers) <= 6 else _powers(numbers)
     elif len(numbers) <= 6:
         ticks = numbers
     else:
         return
-    axes.xaxis.set_major_locator(FixedLocator(list(ticks)))
-    axes.set_xticks(list(ticks), [f"{tick:g}" for tick in ticks])
+    axis.set_ticks(list(ticks), [f"{tick:g}" for tick in ticks])
 
 
 def _draw(axes: Axes, one: Hyperparameter, model: str, m: int, metric: MetricAxis) -> None:

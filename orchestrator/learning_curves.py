@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from orchestrator.configuration_labels import configuration_names
-from orchestrator.fold_names import Fold, FoldNames, fold_of
+from orchestrator.fold_names import Fold, FoldNames, counted, fold_of
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
 from orchestrator.plot_style import (
@@ -77,7 +76,7 @@ def draw_learning_curves(
         name: of the model in file names.
     """
     pictures = [_Picture("loss", ("train", "val")), _Picture("accuracy", ("train", "val"))]
-    shown = model.runs[:SHOWN]
+    shown = _shown(digest, model)
     if any(np.isfinite(c.curve("test", "loss")).any() for run in shown for c in run.curves):
         pictures += [_Picture("loss", ("test",)), _Picture("accuracy", ("test",))]
     for picture in pictures:
@@ -89,9 +88,18 @@ def draw_learning_curves(
             "Learning curves",
             f"{model.name}: {picture.words} of each fold",
             f"{picture.words.capitalize()} after each epoch, one panel for each of"
-            f" {len(folds)} validation folds, one line for each of {len(shown)} configurations"
-            f" of {model.name}; a mark stands at the epoch whose metrics count.",
+            f" {counted(len(folds), 'fold')}, one line for each of"
+            f" {counted(len(shown), 'configuration')} of {model.name}; a mark stands at the epoch"
+            " whose metrics count.",
         )
+
+
+def _shown(digest: RunDigest, model: ModelRuns) -> list[ConfigurationRun]:
+    """The best configurations; in plan order, which is easier to find one's way in, if all are."""
+    if model.count > SHOWN:
+        return model.runs[:SHOWN]
+    place = {c.id: i for i, c in enumerate(digest.plan.configurations)}
+    return sorted(model.runs, key=lambda run: place[run.configuration.id])
 
 
 def _by_fold(
@@ -111,7 +119,7 @@ def _fold_figure(
     picture: _Picture,
     folds: dict[Fold, list[tuple[int, EpochCurves]]],
 ) -> Figure:
-    runs = model.runs[:SHOWN]
+    runs = _shown(digest, model)
     drawn = list(folds.items())[:MOST_PANELS]
     made = sheet(
         f"{model.name}: {picture.words}, each fold",
@@ -119,15 +127,17 @@ def _fold_figure(
         panels=len(drawn),
         columns=2,
         height=2.35 if len(drawn) > 2 else 2.9,
-        legend=_fold_legend(runs, picture),
+        legend=_fold_legend(digest, runs, picture),
         share_y=True,
     )
     names = FoldNames(digest.plan)
     for axes, (fold, curves) in zip(made.panels, drawn, strict=True):
         for i, one in curves:
             _draw_trial(axes, one, i, picture)
-        naming = names.test if picture.splits == ("test",) else names.validation
-        axes.set_title(naming(fold))
+        of_test = picture.splits == ("test",)
+        clips = curves[0][1].clips[of_test]
+        naming = names.test if of_test else names.validation
+        axes.set_title(f"{naming(fold)}, {clips} clips", size=9.5)
         integer_epochs(axes, max(int(one.epochs[-1]) for _, one in curves))
     values = [
         one.curve(split, picture.quantity) * _FACTOR[picture.quantity]
@@ -161,22 +171,21 @@ def _draw_trial(axes: Axes, curves: EpochCurves, i: int, picture: _Picture) -> N
         color=colour,
         marker=MARKERS[i],
         markeredgecolor="white",
-        markersize=8,
+        markersize=7,
         linestyle="none",
         zorder=5,
         clip_on=False,
     )
 
 
-def _fold_legend(runs: Sequence[ConfigurationRun], picture: _Picture) -> Legend:
+def _fold_legend(digest: RunDigest, runs: Sequence[ConfigurationRun], picture: _Picture) -> Legend:
     from matplotlib.lines import Line2D
 
-    names = configuration_names(run.configuration for run in runs)
     handles: list[Line2D] = []
     labels = []
     for i, run in enumerate(runs):
         handles.append(Line2D([], [], color=COLOURS[i], marker=MARKERS[i], markeredgecolor="white"))
-        labels.append(names[run.configuration.id])
+        labels.append(digest.short_names[run.configuration.id])
     for split in picture.splits:
         text, style = _LINES[split]
         handles.append(Line2D([], [], color=GREY, linestyle=style))
@@ -201,7 +210,6 @@ def _fold_notes(digest: RunDigest, model: ModelRuns, picture: _Picture, folds: i
         notes.append(f"One line for each of {repeats} seeds.")
     if folds > MOST_PANELS:
         notes.append(f"The first {MOST_PANELS} of {folds} folds.")
-    notes.append(
-        "Training values run along while the weights change; the others are after the epoch."
-    )
+    if "train" in picture.splits:
+        notes.append("Training values are taken while the weights change, the others after it.")
     return " ".join(notes)

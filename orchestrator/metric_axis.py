@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from orchestrator.configuration_scores import ConfigurationScores
+
 _SPLITS = {"train": "training", "val": "validation", "test": "test"}
 _SCORES = {
     "accuracy": "accuracy",
@@ -52,11 +54,14 @@ class MetricAxis:
         """A value without its unit: one decimal for percent, three for the rest."""
         return f"{value * self.factor:.{1 if self.factor == 100 else 3}f}"
 
-    def mean_and_std(self, mean: float, std: float) -> str:
-        """Both, with the unit.
+    def score(self, scores: ConfigurationScores, *, unit: bool = True) -> str:
+        """Mean and standard deviation of a configuration, e.g. `88.1 ± 0.6 %`.
 
-        >>> MetricAxis("val_accuracy").mean_and_std(0.8812, 0.0062)
-        '88.1 ± 0.6 %'
+        Without the deviation where there is one value only; empty where there is none.
         """
-        unit = " %" if self.factor == 100 else ""
-        return f"{self.number(mean)} ± {self.number(std)}{unit}"
+        if scores.mean is None or scores.std is None:
+            return ""
+        text = self.number(scores.mean)
+        if len(scores.values) > 1:
+            text += f" ± {self.number(scores.std)}"
+        return f"{text} %" if unit and self.factor == 100 else text

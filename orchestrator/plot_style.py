@@ -23,6 +23,8 @@ from features.cache import cache_root
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 DPI = 150
@@ -38,8 +40,9 @@ MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "p")
 LineStyle = Literal["-", "--"] | tuple[float, Sequence[float]]
 DASHES: tuple[LineStyle, ...] = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 GREY, PALE, INK = "#707070", "#C8C8C8", "#222222"
-MATRIX = "cividis"
-"""Colour map of matrices: perceptually uniform, made for the colour-blind (Nunez et al. 2018)."""
+
+_MATRIX = ((0.0, "#FFFFFF"), (0.353, SKY), (0.633, BLUE), (1.0, "#00224E"))
+"""Colours of matrices, dark is much: their CIE lightness falls evenly from 100 to 14."""
 
 TITLE, TEXT, SMALL = 12.5, 10.5, 9.0
 """Sizes of type in points."""
@@ -157,6 +160,7 @@ def sheet(
     panels: int = 1,
     columns: int = 1,
     height: float = 3.2,
+    lowest: float = 0.0,
     width: float = WIDTH,
     legend: Legend | None = None,
     share_x: bool = False,
@@ -170,6 +174,7 @@ def sheet(
         panels: how many.
         columns: at most as many beside each other.
         height: of a row of panels with its labels, inches.
+        lowest: what the last row needs beyond that, inches.
         width: of the sheet, inches.
         legend: below the panels.
         share_x: one scale for all.
@@ -185,7 +190,7 @@ def sheet(
     small = _wrapped(notes, SMALL + 0.5, "normal", room)
     top = 0.1 + 0.235 * len(heading) + 0.175 * len(small) + 0.08
     ncols, bottom = _legend_room(legend, room)
-    total = top + rows * height + bottom
+    total = top + rows * height + lowest + bottom
     figure = Figure(figsize=(width, total), layout="constrained")
     FigureCanvasAgg(figure)
     engine = figure.get_layout_engine()
@@ -197,9 +202,12 @@ def sheet(
     y -= 0.235 * len(heading) / total
     figure.text(x, y, "\n".join(small), size=SMALL + 0.5, color="#505050", va="top")
     if legend is not None:
+        # matplotlib fills column by column, a reader reads row by row.
+        count = len(legend.labels)
+        order = [i for column in range(ncols) for i in range(column, count, ncols)]
         figure.legend(
-            list(legend.handles),
-            list(legend.labels),
+            [legend.handles[i] for i in order],
+            [legend.labels[i] for i in order],
             loc="lower left",
             bbox_to_anchor=(0.0, 0.0),
             ncols=ncols,
@@ -229,6 +237,33 @@ def label(text: str, longest: int = 60) -> str:
         text = f"{text[: longest - 1 - half]}…{text[-half:]}"
     # matplotlib leaves names out of legends that begin with an underscore.
     return f" {text}" if text.startswith("_") else text
+
+
+def matrix_colours(*, dark_is_low: bool = False) -> Colormap:
+    """The colour map of matrices; `dark_is_low` turns it around."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = LinearSegmentedColormap.from_list("matrix", list(_MATRIX))
+    return colours.reversed() if dark_is_low else colours
+
+
+def ink_on(image: ScalarMappable, value: float) -> str:
+    """Black or white, whichever can be read better on the colour of a value (WCAG 2 contrast)."""
+    red, green, blue, _ = np.asarray(image.to_rgba(np.array([value])))[0]
+    linear = [
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (red, green, blue)
+    ]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "black" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "white"
+
+
+def colour_bar(figure: Figure, image: ScalarMappable, axes: Sequence[Axes], words: str) -> None:
+    """What the colours mean, beside the panels; not taller than about two of them."""
+    rows = len({round(one.get_subplotspec().rowspan.start) for one in axes})  # type: ignore[union-attr]
+    shrink = min(0.75, 1.4 / rows)
+    bar = figure.colorbar(image, ax=list(axes), shrink=shrink, aspect=26, pad=0.02)
+    bar.set_label(words)
+    bar.outline.set_visible(False)
 
 
 def integer_epochs(axes: Axes, last: int) -> None:
@@ -300,7 +335,7 @@ def _legend_room(legend: Legend | None, room: float) -> tuple[int, float]:
         return 1, 0.03
     size = SMALL + 0.5
     widest = max(text_width(text, size) for text in legend.labels) + 4.8 * size
-    ncols = max(1, min(len(legend.labels), int(room / widest), 4))
+    ncols = max(1, min(len(legend.labels), int(room / widest), 6))
     rows = -(-len(legend.labels) // ncols) + bool(legend.title)
     return ncols, 0.19 * rows + 0.12
 

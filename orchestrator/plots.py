@@ -27,6 +27,7 @@ from orchestrator.trials import file_name
 
 STALE = (
     "folds.png",
+    "folds_test.png",
     "hyperparameters.png",
     "heat_map_*.png",
     "configuration_curves.png",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orchestrator.configuration_labels import configuration_names
 from orchestrator.configuration_scores import (
     ConfigurationScores,
     FoldScore,
@@ -36,6 +38,7 @@ class EpochCurves:
 
     Attributes:
         trial: of the plan.
+        clips: of the validation and of the test split.
         chosen: the epoch whose metrics count, as `train.select` says.
         epochs: their numbers, from 0.
         losses: training, validation and test loss per clip, `[3, epochs]`; NaN where the test
@@ -44,6 +47,7 @@ class EpochCurves:
     """
 
     trial: Trial
+    clips: tuple[int, int]
     chosen: int
     epochs: Integers
     losses: Floats
@@ -86,6 +90,7 @@ class ConfigurationRun:
     Attributes:
         configuration: the point of the search space.
         scores: the plan's metric.
+        test_scores: the same on the test split; without folds where there is none.
         curves: of each trial in plan order.
         val: answers on the validation split of each trial; empty unless it is the best one.
         test: likewise; empty too without a test fold.
@@ -93,6 +98,7 @@ class ConfigurationRun:
 
     configuration: Configuration
     scores: ConfigurationScores
+    test_scores: ConfigurationScores
     curves: tuple[EpochCurves, ...]
     val: tuple[Answers, ...] = ()
     test: tuple[Answers, ...] = ()
@@ -121,12 +127,24 @@ class RunDigest:
     Attributes:
         plan: every trial.
         scores: the plan's metric of every configuration, in plan order.
+        test_scores: the same on the test split, likewise; no choice is made by it.
         models: those that have a finished trial, in plan order.
     """
 
     plan: Plan
     scores: tuple[ConfigurationScores, ...]
+    test_scores: tuple[ConfigurationScores, ...]
     models: tuple[ModelRuns, ...]
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """What each configuration is called, by identity."""
+        return configuration_names(self.plan)
+
+    @cached_property
+    def short_names(self) -> dict[str, str]:
+        """Likewise beside the name of its model."""
+        return configuration_names(self.plan, with_model=False)
 
     @property
     def finished(self) -> int:
@@ -182,17 +200,25 @@ def read_digest(directory: RunDirectory, plan: Plan) -> RunDigest:
         trials.setdefault(trial.configuration.id, []).append(trial)
     models: dict[str, ModelRuns] = {}
     values: dict[str, float | None] = {}
+    tests: dict[str, float | None] = {}
     for of_one in trials.values():
         run = _read_run(directory, plan, of_one)
         if run is not None:
             values |= {fold.trial.id: fold.value for fold in run.scores.folds}
+            tests |= {fold.trial.id: fold.value for fold in run.test_scores.folds}
             name = run.configuration.model.name
             _keep(models.setdefault(name, ModelRuns(name)), run, ranking)
-    return RunDigest(plan, configuration_scores(plan, values), tuple(models.values()))
+    return RunDigest(
+        plan,
+        configuration_scores(plan, values),
+        configuration_scores(plan, tests),
+        tuple(models.values()),
+    )
 
 
 def _read_run(directory: RunDirectory, plan: Plan, trials: list[Trial]) -> ConfigurationRun | None:
-    folds, curves, val, test = [], [], [], []
+    folds, test_folds, curves, val, test = [], [], [], [], []
+    test_metric = f"test_{plan.metric.partition('_')[2]}"
     for trial in trials:
         record = directory.record(trial)
         if record is None:
@@ -201,12 +227,20 @@ def _read_run(directory: RunDirectory, plan: Plan, trials: list[Trial]) -> Confi
         curves.append(_curves(trial, record))
         val.append(_answers(trial, record.val))
         if record.test is not None:
+            test_folds.append(FoldScore(trial, metric_of(record, test_metric)))
             test.append(_answers(trial, record.test))
     if not folds:
         return None
     configuration = trials[0].configuration
-    scores = ConfigurationScores(configuration, tuple(folds), len(folds) == len(trials))
-    return ConfigurationRun(configuration, scores, tuple(curves), tuple(val), tuple(test))
+    complete = len(folds) == len(trials)
+    return ConfigurationRun(
+        configuration=configuration,
+        scores=ConfigurationScores(configuration, tuple(folds), complete),
+        test_scores=ConfigurationScores(configuration, tuple(test_folds), complete),
+        curves=tuple(curves),
+        val=tuple(val),
+        test=tuple(test),
+    )
 
 
 def _keep(model: ModelRuns, run: ConfigurationRun, ranking: Ranking) -> None:
@@ -223,11 +257,16 @@ def _curves(trial: Trial, record: TrialRecord) -> EpochCurves:
     rows = record.epochs
     return EpochCurves(
         trial=trial,
+        clips=(_clips(record.val), 0 if record.test is None else _clips(record.test)),
         chosen=record.epoch,
         epochs=np.array([row.epoch for row in rows]),
         losses=_matrix((_losses(row) for row in rows), len(rows)),
         accuracies=_matrix((_accuracies(row) for row in rows), len(rows)),
     )
+
+
+def _clips(result: SplitResult) -> int:
+    return len(result.predictions.clips)
 
 
 _Values = tuple[float, float, float | None]
