@@ -8,7 +8,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from orchestrator.errors import RunDirectoryError
 
@@ -29,21 +29,18 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[TextIO]:
     Raises:
         RunDirectoryError: the file cannot be written: disk full, no permission.
     """
-    # The random part keeps two machines apart that share the folder and the process id.
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace", newline="") as stream:
-            yield stream
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise RunDirectoryError(f"{path}: cannot write: {reason(error)}") from error
-        raise
+    with _replacing(path, durable=durable, binary=False) as stream:
+        yield cast("TextIO", stream)
+
+
+def write_bytes(path: Path, data: bytes, *, durable: bool = True) -> None:
+    """Write a whole file of bytes atomically, and durably unless said otherwise.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    with _replacing(path, durable=durable, binary=True) as stream:
+        stream.write(data)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -69,3 +66,28 @@ def write_json(path: Path, data: Any) -> None:
 def reason(error: OSError) -> str:
     """What the system says of an error, without the path."""
     return error.strerror or type(error).__name__
+
+
+@contextmanager
+def _replacing(path: Path, *, durable: bool, binary: bool) -> Iterator[IO[Any]]:
+    # The random part keeps two machines apart that share the folder and the process id.
+    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    try:
+        with _open(temporary, binary) as stream:
+            yield stream
+            stream.flush()
+            if durable:
+                os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException as error:
+        with suppress(OSError):
+            temporary.unlink()
+        if isinstance(error, OSError):
+            raise RunDirectoryError(f"{path}: cannot write: {reason(error)}") from error
+        raise
+
+
+def _open(path: Path, binary: bool) -> IO[Any]:
+    if binary:
+        return path.open("wb")
+    return path.open("w", encoding="utf-8", errors="backslashreplace", newline="")

@@ -1,0 +1,75 @@
+"""PlotFolder: the folder of pictures, written picture by picture and rid of stale ones."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestrator import atomic
+from orchestrator.errors import RunDirectoryError
+from orchestrator.plot import Plot
+from orchestrator.plot_style import DPI
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass
+class PlotFolder:
+    """The folder of pictures, and which of them have been written this time.
+
+    Attributes:
+        path: the folder.
+        plots: in the order in which a reader wants them.
+    """
+
+    path: Path
+    plots: list[Plot] = field(default_factory=list)
+
+    def make(self) -> None:
+        """Make the folder.
+
+        Raises:
+            RunDirectoryError: it cannot be made.
+        """
+        try:
+            self.path.mkdir(exist_ok=True)
+        except OSError as error:
+            raise RunDirectoryError(f"{self.path}: cannot write: {atomic.reason(error)}") from error
+
+    def save(self, figure: Figure, name: str, section: str, title: str, description: str) -> None:
+        """Write one picture in one step; equal figures give equal bytes.
+
+        Args:
+            figure: what to write; it can be forgotten afterwards.
+            name: of the file, without `.png`.
+            section: the heading under which it stands.
+            title: one line, unique in its section.
+            description: what it shows, in a sentence.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        stream = io.BytesIO()
+        # matplotlib would name its version in the file.
+        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
+        path = self.path / f"{name}.png"
+        atomic.write_bytes(path, stream.getvalue(), durable=False)
+        self.plots.append(Plot(path.absolute(), section, title, description))
+
+    def remove_stale(self, *patterns: str) -> None:
+        """Remove pictures of these patterns that an earlier state left and this one has not.
+
+        Raises:
+            RunDirectoryError: one cannot be removed.
+        """
+        current = {plot.path.name for plot in self.plots}
+        for path in sorted({p for pattern in patterns for p in self.path.glob(pattern)}):
+            if path.name not in current:
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:
+                    said = atomic.reason(error)
+                    raise RunDirectoryError(f"{path}: cannot remove: {said}") from error

@@ -1,0 +1,107 @@
+"""Every picture of a run directory, made from the run directory alone.
+
+Equal records give equal bytes with the same versions of matplotlib and scikit-learn, in whatever
+order the trials have finished.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+from orchestrator.class_curves import draw_class_curves
+from orchestrator.configuration_curves import draw_configuration_curves
+from orchestrator.confusion import draw_confusion
+from orchestrator.errors import RunDirectoryError
+from orchestrator.fold_plots import draw_folds
+from orchestrator.heat_maps import draw_heat_maps
+from orchestrator.hyperparameter_plots import draw_hyperparameters
+from orchestrator.learning_curves import draw_learning_curves
+from orchestrator.plot import Plot
+from orchestrator.plot_folder import PlotFolder
+from orchestrator.plot_style import look
+from orchestrator.run_digest import RunDigest, read_digest
+from orchestrator.run_directory import RunDirectory
+from orchestrator.trials import file_name
+
+STALE = (
+    "folds.png",
+    "folds_test.png",
+    "hyperparameters.png",
+    "heat_map_*.png",
+    "configuration_curves.png",
+    "configuration_curves_*.png",
+    "learning_curves_*.png",
+    "confusion_*.png",
+    "roc_*.png",
+    "precision_recall_*.png",
+)
+"""Pictures that one state of a run directory has and another has not."""
+
+
+def write_plots(run_dir: Path) -> list[Plot]:
+    """Write every picture under `run_dir/plots`, each in one step; old ones that are stale go.
+
+    Works on a finished run directory and on one whose sweep is running or was killed: unfinished
+    configurations are named as such. Every record is read once; without a finished trial there
+    is no picture.
+
+    Returns:
+        The pictures in the order in which a reader wants them: which configuration is best, what
+        its settings do, how the models learn, and what the best one of each model mistakes.
+
+    Raises:
+        RunDirectoryError: there is no plan, a file is of another format version, or a picture
+            cannot be written.
+    """
+    directory = RunDirectory(run_dir)
+    plan = directory.read_plan()
+    if plan is None:
+        raise RunDirectoryError(f"{directory.path}: no run directory: it has no plan.json")
+    digest = read_digest(directory, plan)
+    folder = PlotFolder(run_dir / "plots")
+    folder.make()
+    if digest.models:
+        with look():
+            _draw(folder, digest)
+    folder.remove_stale(*STALE)
+    return folder.plots
+
+
+def _draw(folder: PlotFolder, digest: RunDigest) -> None:
+    names = _model_names(digest)
+    draw_folds(folder, digest)
+    draw_hyperparameters(folder, digest)
+    for model in digest.models:
+        draw_heat_maps(folder, digest, model, names[model.name])
+    count = sum(model.count for model in digest.models)
+    draw_configuration_curves(folder, digest, digest.runs, count)
+    for model in digest.models if len(digest.models) > 1 else ():
+        if model.count > 1:
+            draw_configuration_curves(
+                folder, digest, model.runs, model.count, model.name, names[model.name]
+            )
+    for model in digest.models:
+        draw_learning_curves(folder, digest, model, names[model.name])
+    for model in digest.models:
+        draw_confusion(folder, digest, model, names[model.name], "val")
+        draw_confusion(folder, digest, model, names[model.name], "test")
+    for kind in ("roc", "precision_recall"):
+        for model in digest.models:
+            draw_class_curves(folder, digest, model, names[model.name], "val", kind)
+            draw_class_curves(folder, digest, model, names[model.name], "test", kind)
+
+
+def _model_names(digest: RunDigest) -> dict[str, str]:
+    """What each model is called in file names, with a hash where two would share a name."""
+    models = {configuration.model.name for configuration in digest.plan.configurations}
+    shared = Counter(file_name(model).casefold() for model in models)
+
+    def name(model: str) -> str:
+        safe = file_name(model)[:80]
+        if shared[file_name(model).casefold()] == 1 and safe == file_name(model):
+            return safe
+        return f"{safe}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+
+    return {model: name(model) for model in models}
