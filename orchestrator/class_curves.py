@@ -10,16 +10,8 @@ import numpy as np
 
 from orchestrator.fold_names import FoldNames, best_of, pooled
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import (
-    BLACK,
-    COLOURS,
-    DASHES,
-    GREY,
-    PALE,
-    Legend,
-    label,
-    sheet,
-)
+from orchestrator.plot_sheet import Legend, sheet
+from orchestrator.plot_style import BLACK, COLOURS, DASHES, GREY, PALE, label
 from orchestrator.run_digest import Answers, Floats, Integers, ModelRuns, RunDigest
 
 if TYPE_CHECKING:

@@ -11,16 +11,8 @@ import numpy as np
 from orchestrator.fold_names import FoldNames
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import (
-    COLOURS,
-    DASHES,
-    MARKERS,
-    PALE,
-    Legend,
-    integer_epochs,
-    limit_losses,
-    sheet,
-)
+from orchestrator.plot_sheet import Legend, integer_epochs, limit_losses, sheet
+from orchestrator.plot_style import COLOURS, DASHES, MARKERS, PALE
 from orchestrator.run_digest import ConfigurationRun, Floats, Quantity, RunDigest, Split
 
 if TYPE_CHECKING:

@@ -10,14 +10,8 @@ from numpy.typing import NDArray
 
 from orchestrator.fold_names import Fold, FoldNames, best_of, fold_of, pooled
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import (
-    colour_bar,
-    ink_on,
-    label,
-    matrix_colours,
-    sheet,
-    text_width,
-)
+from orchestrator.plot_sheet import colour_bar, sheet
+from orchestrator.plot_style import ink_on, label, matrix_colours, text_width
 from orchestrator.run_digest import Answers, Floats, Integers, ModelRuns, RunDigest
 
 if TYPE_CHECKING:
@@ -178,7 +172,7 @@ def _fold_figure(
         panels=len(drawn),
         columns=2,
         height=2.95,
-        lowest=_room_for_names(digest.plan.classes) if k <= SMALL_NAMES else 0.3,
+        lowest=_room_for_names(digest.plan.classes) if k <= SMALL_NAMES else 0.45,
         share_x=True,
         share_y=True,
     )

@@ -9,7 +9,8 @@ from orchestrator.configuration_scores import ConfigurationScores
 from orchestrator.fold_names import Fold, FoldNames, counted, fold_of
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import COLOURS, GREY, INK, MARKERS, SMALL, Legend, sheet
+from orchestrator.plot_sheet import Legend, sheet
+from orchestrator.plot_style import COLOURS, GREY, INK, MARKERS, SMALL
 from orchestrator.run_digest import RunDigest
 
 if TYPE_CHECKING:

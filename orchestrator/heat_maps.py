@@ -12,15 +12,8 @@ from orchestrator.hyperparameter_effects import Grid, Hyperparameter, grid, hype
 from orchestrator.hyperparameter_plots import SECTION, set_axis
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import (
-    GREY,
-    VERMILLION,
-    colour_bar,
-    ink_on,
-    label,
-    matrix_colours,
-    sheet,
-)
+from orchestrator.plot_sheet import colour_bar, sheet
+from orchestrator.plot_style import GREY, VERMILLION, ink_on, label, matrix_colours
 from orchestrator.run_digest import ModelRuns, RunDigest
 
 if TYPE_CHECKING:
@@ -205,5 +198,5 @@ def _cloud_figure(
 
 
 def _colours(digest: RunDigest) -> Colormap:
-    """Dark is better."""
-    return matrix_colours(dark_is_low=digest.plan.mode == "min")
+    """Dark is better; white is a cell without a finished trial."""
+    return matrix_colours(white=False, dark_is_low=digest.plan.mode == "min")

@@ -12,7 +12,8 @@ from orchestrator.configuration_labels import path_names, value_name
 from orchestrator.hyperparameter_effects import PARTS, Hyperparameter, hyperparameters
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import COLOURS, GREY, MARKERS, Legend, label, sheet
+from orchestrator.plot_sheet import Legend, sheet
+from orchestrator.plot_style import COLOURS, GREY, MARKERS, label
 from orchestrator.run_digest import RunDigest
 
 if TYPE_CHECKING:

@@ -11,17 +11,8 @@ import numpy as np
 from orchestrator.fold_names import Fold, FoldNames, counted, fold_of
 from orchestrator.metric_axis import MetricAxis
 from orchestrator.plot_folder import PlotFolder
-from orchestrator.plot_style import (
-    COLOURS,
-    GREY,
-    MARKERS,
-    Legend,
-    LineStyle,
-    integer_epochs,
-    limit_accuracies,
-    limit_losses,
-    sheet,
-)
+from orchestrator.plot_sheet import Legend, integer_epochs, limit_accuracies, limit_losses, sheet
+from orchestrator.plot_style import COLOURS, GREY, MARKERS, LineStyle
 from orchestrator.run_digest import (
     ConfigurationRun,
     EpochCurves,

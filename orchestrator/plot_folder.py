@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from orchestrator import atomic
 from orchestrator.errors import RunDirectoryError
 from orchestrator.plot import Plot
-from orchestrator.plot_style import DPI
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,11 +53,8 @@ class PlotFolder:
         Raises:
             RunDirectoryError: it cannot be written.
         """
-        stream = io.BytesIO()
-        # matplotlib would name its version in the file.
-        figure.savefig(stream, format="png", dpi=DPI, metadata={"Software": None})
         path = self.path / f"{name}.png"
-        atomic.write_bytes(path, stream.getvalue(), durable=False)
+        atomic.write_bytes(path, _png(figure), durable=False)
         self.plots.append(Plot(path.absolute(), section, title, description))
 
     def remove_stale(self, *patterns: str) -> None:
@@ -73,3 +71,17 @@ class PlotFolder:
                 except OSError as error:
                     said = atomic.reason(error)
                     raise RunDirectoryError(f"{path}: cannot remove: {said}") from error
+
+
+def _png(figure: Figure) -> bytes:
+    """The figure as a PNG file that names no version, so that it depends on the pixels alone."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from PIL import Image
+
+    # `savefig` would draw twice, once for the layout.
+    canvas: Any = FigureCanvasAgg(figure)
+    canvas.draw()
+    stream = io.BytesIO()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    picture.save(stream, "PNG", dpi=(figure.dpi, figure.dpi))
+    return stream.getvalue()
