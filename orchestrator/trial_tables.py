@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,7 +77,10 @@ def write_trial_tables(
 
 def trial_tables(plan: Plan) -> tuple[TrialTable, ...]:
     """The tables of a plan."""
-    return _trials(plan), _epochs(), _hyperparameters(plan), _predictions(plan), _timings()
+    return (
+        *(_trials(plan), _epochs(), _hyperparameters(plan)),
+        *(_predictions(plan), _confusions(plan), _timings()),
+    )
 
 
 def hyperparameters(configuration: Configuration) -> list[Cell]:
@@ -194,15 +198,38 @@ def _predictions(plan: Plan) -> TrialTable:
             )
 
     def rows(entry: Entry) -> Iterator[Row]:
-        record = entry.record
-        if record is not None:
-            yield from split_rows(record.trial, "val", record.val)
-        if record is not None and record.test is not None:
-            yield from split_rows(record.trial, "test", record.test)
+        for split, result in _splits(entry):
+            yield from split_rows(entry.outcome.trial.id, split, result)
 
     probabilities = (f"prob_{name}" for name in plan.classes)
     header = ("trial", "split", "clip", "label", "predicted", *probabilities)
     return TrialTable("predictions.csv", header, rows)
+
+
+def _splits(entry: Entry) -> Iterator[tuple[str, SplitResult]]:
+    """The evaluated splits of a finished trial, validation first."""
+    record = entry.record
+    if record is not None:
+        yield "val", record.val
+        if record.test is not None:
+            yield "test", record.test
+
+
+def _confusions(plan: Plan) -> TrialTable:
+    """The confusion matrices, a row for each cell that is not zero."""
+
+    def split_rows(trial: str, split: str, result: SplitResult) -> Iterator[Row]:
+        given = result.predictions
+        counts = Counter(zip(given.labels, given.predicted, strict=True))
+        for (label, predicted), clips in sorted(counts.items()):
+            yield trial, split, plan.classes[label], plan.classes[predicted], clips
+
+    def rows(entry: Entry) -> Iterator[Row]:
+        for split, result in _splits(entry):
+            yield from split_rows(entry.outcome.trial.id, split, result)
+
+    header = ("trial", "split", "label", "predicted", "clips")
+    return TrialTable("confusion_matrices.csv", header, rows)
 
 
 def _timings() -> TrialTable:

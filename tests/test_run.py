@@ -82,6 +82,20 @@ def test_metrics_agree_with_the_predictions(run_dir: Path) -> None:
             assert float(trial[f"{split}_loss"]) == pytest.approx(loss, abs=1e-6)
 
 
+def test_the_confusion_matrices_are_those_of_the_predictions(run_dir: Path) -> None:
+    predictions = pd.read_csv(run_dir / "tables" / "predictions.csv")
+    classes = ["low", "noise", "ticks"]
+    found = pd.read_csv(run_dir / "tables" / "confusion_matrices.csv")
+    assert len(found.groupby(["trial", "split"])) == 8
+    assert (found.clips > 0).all()
+    for (trial, split), cells in found.groupby(["trial", "split"]):
+        mine = predictions[(predictions.trial == trial) & (predictions.split == split)]
+        expected = metrics.confusion_matrix(mine.label, mine.predicted, labels=classes)
+        matrix = cells.pivot(index="label", columns="predicted", values="clips")
+        matrix = matrix.reindex(index=classes, columns=classes).fillna(0)
+        assert (matrix.to_numpy() == expected).all()
+
+
 def test_the_test_fold_is_never_trained_or_validated_on(run_dir: Path) -> None:
     for row in rows(run_dir, "predictions"):
         fold = Path(row["clip"]).name[0]
