@@ -152,14 +152,14 @@ def _cloud_figure(
     """One point a configuration, at its two values."""
     metric = MetricAxis(digest.plan.metric)
     names = path_names(digest.plan.varying)
-    row_of = {one.configuration.id: y for one, y in zip(rows.scores, rows.places, strict=True)}
-    points = sorted(
-        (one.mean or 0.0, x, row_of[one.configuration.id])
-        for one, x in zip(columns.scores, columns.places, strict=True)
-        if one.configuration.id in row_of
-    )
-    if digest.plan.mode == "min":
-        points.reverse()
+    x_of = {s.configuration.id: x for s, x in zip(columns.scores, columns.places, strict=True)}
+    y_of = {s.configuration.id: y for s, y in zip(rows.scores, rows.places, strict=True)}
+    # The worst first: the better ones lie above the worse, and the best is the last.
+    points = [
+        (one.mean or 0.0, x_of[one.configuration.id], y_of[one.configuration.id])
+        for one in reversed(digest.ranked)
+        if one.configuration.id in x_of.keys() & y_of.keys()
+    ]
     made = sheet(
         _title(digest, model, rows, columns),
         f"A point: one configuration's mean over the folds. Ring: the best of {len(points)}.",
@@ -169,7 +169,6 @@ def _cloud_figure(
     axes = made.panels[0]
     z, x, y = (np.array(values) for values in zip(*points, strict=True))
     size = 36 if len(points) <= 300 else 9
-    # Ascending: the better ones lie above the worse.
     cloud = axes.scatter(
         x,
         y,
