@@ -55,11 +55,12 @@ class Augmenter:
                 batch = self._shifted(batch, spec.time_shift)
             if spec.gain is not None:
                 batch = self._amplified(batch, spec.gain)
+            mixture = None
+            if spec.mixup is not None:
+                batch, mixture = mix(batch, spec.mixup)
             if spec.spec_augment is not None:
                 batch = mask(batch, spec.spec_augment)
-            if spec.mixup is not None:
-                return mix(batch, spec.mixup)
-        return batch, None
+        return batch, mixture
 
     def _shifted(self, batch: torch.Tensor, share: float) -> torch.Tensor:
         features = self._features

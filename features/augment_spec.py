@@ -50,7 +50,9 @@ class SpecAugmentSpec(_Spec):
 
 
 class AugmentSpec(_Spec):
-    """Random changes of the training clips, drawn anew in each epoch, in the order below.
+    """Random changes of the training clips, drawn anew in each epoch.
+
+    They are made in the order time_shift, gain, mixup, spec_augment.
 
     Attributes:
         time_shift: rolls a clip around by up to this share of its length, either way; 0.5 is

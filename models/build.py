@@ -64,7 +64,9 @@ def _cnn_transformer(spec: CnnTransformerSpec, inputs: InputSpec, classes: int) 
 
 
 def _cnn2d(spec: Cnn2dSpec, inputs: InputSpec, classes: int) -> Cnn2d:
-    return cnn2d(inputs, classes, channels=spec.channels, dropout=spec.dropout)
+    return cnn2d(
+        inputs, classes, channels=spec.channels, branches=spec.branches, dropout=spec.dropout
+    )
 
 
 def _googlenet(spec: GoogLeNetSpec, inputs: InputSpec, classes: int) -> GoogLeNet:

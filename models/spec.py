@@ -174,17 +174,19 @@ class Cnn2dSpec(_Pictorial):
 
     Attributes:
         channels: of the first block; each further one has twice as many.
+        branches: such networks side by side, trained each by its own loss; their mean answers.
         dropout: probability before the classifier.
     """
 
     name: Literal["cnn2d"] = "cnn2d"
-    channels: Annotated[int, Field(strict=True, ge=1, le=512)] = 32
-    dropout: Dropout = 0.1
+    channels: Annotated[int, Field(strict=True, ge=1, le=512)] = 16
+    branches: Annotated[int, Field(strict=True, ge=1, le=64)] = 1
+    dropout: Dropout = 0.2
     init: Init = "random"
     weights: Weights = None
 
     def _check_size(self, height: int, width: int) -> None:
-        _refuse_smaller(2**3, height, width)
+        _refuse_smaller(2**4, height, width)
 
 
 class GoogLeNetSpec(_Pictorial):

@@ -19,7 +19,9 @@ from orchestrator.yaml_source import KeyPath, YamlSource, dotted
 
 MOST_CONFIGURATIONS = 100_000
 
-_MODEL_KEYS = ("name", "heads", "layers", "channels", "dropout", "init", "weights", "params")
+_MODEL_KEYS = (
+    *("name", "heads", "layers", "channels", "branches", "dropout", "init", "weights", "params"),
+)
 
 
 def expand_section(

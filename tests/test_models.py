@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from models.build import BUILDERS, build_model, count_parameters
 from models.cnn1d import PatchConv1d
+from models.cnn2d import Cnn2d
 from models.cnn_transformer import CnnTransformer, sinusoidal_positions
 from models.googlenet import GoogLeNet, four_by_four
 from models.outputs import AuxiliaryLogits
@@ -156,7 +157,7 @@ def test_a_full_picture_by_shapes_alone(spec: ModelSpec) -> None:
         assert model(torch.zeros(2, *IMAGE.shape)).shape == (2, 3)
 
 
-@pytest.mark.parametrize(("spec", "side"), list(zip(PICTORIAL, [8, 32, 32], strict=True)))
+@pytest.mark.parametrize(("spec", "side"), list(zip(PICTORIAL, [16, 32, 32], strict=True)))
 def test_a_smaller_picture_is_refused(spec: ModelSpec, side: int) -> None:
     small_model(spec, InputSpec("bands", (side, side)))
     for layout, shape in [("bands", (side - 1, 200)), ("image", (3, 200, side - 1))]:
@@ -222,16 +223,46 @@ def test_cnn2d_hears_what_happens_once() -> None:
     click = silence.clone()
     click[..., 60:64] = 30.0
     with torch.no_grad():
-        assert not torch.allclose(model(silence), model(click), atol=1e-3)
+        assert not torch.allclose(model(silence), model(click), atol=1e-5)
 
 
 def test_cnn2d_grows_with_its_channels() -> None:
     narrow, wide = (
         dict(small_model(Cnn2dSpec(channels=c), BANDS).named_parameters()) for c in (4, 8)
     )
-    assert narrow["classifier.1.weight"].shape == (3, 32)
-    assert wide["classifier.1.weight"].shape == (3, 64)
+    assert narrow["branches.0.classifier.1.weight"].shape == (3, 64)
+    assert wide["branches.0.classifier.1.weight"].shape == (3, 128)
     assert narrow.keys() == wide.keys()
+
+
+@pytest.mark.parametrize("inputs", [BANDS, SMALL_IMAGE], ids=["bands", "image"])
+def test_the_branches_of_cnn2d_answer_together_and_learn_apart(inputs: InputSpec) -> None:
+    model = small_model(Cnn2dSpec(channels=4, branches=4, dropout=0.0), inputs)
+    assert isinstance(model, Cnn2d)
+    batch = torch.randn(2, *inputs.shape)
+    output = model(batch)
+    assert isinstance(output, AuxiliaryLogits)
+    assert len(output.auxiliary) == 3
+    assert output.weight == 1.0
+    torch.autograd.backward(output.auxiliary[1].sum())
+    gradients = [any(p.grad is not None for p in branch.parameters()) for branch in model.branches]
+    assert gradients == [False, False, True, False]
+    model.eval()
+    with torch.no_grad():
+        each = torch.stack([branch(batch) for branch in model.branches])
+        assert torch.allclose(model(batch), each.mean(dim=0))
+    assert not torch.allclose(each[0], each[3])
+
+
+def test_a_branch_of_cnn2d_does_not_hear_how_loud_a_clip_is() -> None:
+    model = small_model(Cnn2dSpec(channels=4, branches=2), BANDS).eval()
+    assert isinstance(model, Cnn2d)
+    batch = torch.randn(2, *BANDS.shape)
+    with torch.no_grad():
+        loud = [branch(batch + 20) for branch in model.branches]
+        soft = [branch(batch) for branch in model.branches]
+    assert not torch.allclose(loud[0], soft[0], atol=1e-3)
+    assert torch.allclose(loud[1], soft[1], atol=1e-4)
 
 
 def test_every_model_of_the_specification_has_a_builder() -> None:
