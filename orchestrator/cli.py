@@ -142,6 +142,8 @@ def run(
 
 def _closing(result: RunResult, command: str) -> list[str]:
     """What is said at the end of a run."""
+    from orchestrator.plan import several
+
     total = len(result.plan.trials)
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
     if result.best is not None:
@@ -151,7 +153,7 @@ def _closing(result: RunResult, command: str) -> list[str]:
         lines.append(
             f"best configuration: {best.configuration.id}"
             f" ({best.metric} mean {best.mean:.4f}, standard deviation {best.std:.4f}"
-            f" over {len(values)} folds: {each})"
+            f" over {several(len(values), 'fold')}: {each})"
         )
         parameters = best.configuration.parameters
         varying = [path for path in result.plan.varying if path in parameters]

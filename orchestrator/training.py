@@ -16,16 +16,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from features.arrays import FeatureArray
-from features.augment import Augmenter, Mixture
-from models.outputs import AuxiliaryLogits
-from orchestrator import metrics
+from features.augment import Augmenter
 from orchestrator.batches import ClipSet
-from orchestrator.hyperparameters import EarlyStoppingSpec, TrainSpec
+from orchestrator.early_stopping import Improvement
+from orchestrator.evaluation import Evaluation, evaluate, forward, split_result
+from orchestrator.hyperparameters import TrainSpec
+from orchestrator.losses import Targets, TrainingLoss
 from orchestrator.optim import make_optimizer
-from orchestrator.records import EpochRow, Predictions, SplitResult
+from orchestrator.records import EpochRow, SplitResult
 from orchestrator.schedules import Schedule
 from orchestrator.seeding import Seeds, batch_seed, epoch_seed, seed_everything
 
@@ -67,21 +67,6 @@ class TrainingData:
 
 
 @dataclass(frozen=True)
-class Evaluation:
-    """A model's answers on one split.
-
-    Attributes:
-        logits: float32 `[n, k]`, on the CPU.
-        loss: mean cross-entropy per clip, natural logarithm, without smoothing or weights.
-        accuracy: fraction of clips whose largest logit is the label's.
-    """
-
-    logits: torch.Tensor
-    loss: float
-    accuracy: float
-
-
-@dataclass(frozen=True)
 class _Candidate:
     """The epoch that counts so far; `weights` only where a later epoch may not count."""
 
@@ -89,50 +74,6 @@ class _Candidate:
     val: Evaluation
     test: Evaluation | None
     weights: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class _Targets:
-    """The labels of a batch, `[b]`, and what was mixed into its clips."""
-
-    labels: torch.Tensor
-    mixture: Mixture | None
-
-    def parts(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Labels with their shares in each clip, which add up to 1."""
-        if self.mixture is None:
-            return [(self.labels, torch.ones_like(self.labels, dtype=torch.float32))]
-        share = self.mixture.share
-        return [(self.labels, share), (self.labels[self.mixture.partner], 1 - share)]
-
-    def hits(self, predicted: torch.Tensor) -> torch.Tensor:
-        """How many predictions are right, by the share of the predicted label."""
-        right = [((predicted == labels) * share).sum() for labels, share in self.parts()]
-        return torch.stack(right).sum()
-
-
-@dataclass
-class _Progress:
-    """The best value so far of what `train.early_stopping` watches, and the epochs since."""
-
-    spec: EarlyStoppingSpec | None
-    best: float = -math.inf
-    stale: int = 0
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the patience has run out."""
-        return self.spec is not None and self.stale >= self.spec.patience
-
-    def note(self, val: Evaluation) -> None:
-        """Take in one epoch; a value that only equals the best is none better."""
-        if self.spec is None:
-            return
-        value = val.accuracy if self.spec.metric == "val_accuracy" else -val.loss
-        if value > self.best + self.spec.min_delta:
-            self.best, self.stale = value, 0
-        else:
-            self.stale += 1
 
 
 class Fit:
@@ -182,17 +123,22 @@ class Fit:
         self._test = (
             None if split.test is None else ClipSet(data.features, data.labels, split.test, device)
         )
-        self._weights = self._class_weights(device)
+        self._loss = TrainingLoss(
+            self._train.labels,
+            data.classes,
+            smoothing=spec.label_smoothing,
+            class_weights=spec.class_weights,
+        )
         self._augmenter = augmenter
         batches = self._train.batches(spec.batch_size)
         self._schedule = Schedule(spec.schedule, self.optimizer, spec.epochs, batches)
-        self._progress = _Progress(spec.early_stopping)
+        self._improvement = Improvement(spec.early_stopping)
         self._selected: _Candidate | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every epoch has been run, or `train.early_stopping` has ended them."""
-        return self.epoch >= self._spec.epochs or self._progress.exhausted
+        return self.epoch >= self._spec.epochs or self._improvement.exhausted
 
     def run_epoch(self) -> EpochRow:
         """Train one epoch, then evaluate the validation split (and, if asked, the test split).
@@ -216,7 +162,7 @@ class Fit:
             test = self._evaluate(self._test)
         self._select(val, test)
         self._schedule.after_epoch(val.loss)
-        self._progress.note(val)
+        self._improvement.note(val.loss, val.accuracy)
         row = EpochRow(
             epoch=self.epoch,
             lr=lr,
@@ -266,39 +212,22 @@ class Fit:
             if self._augmenter is not None:
                 seed = batch_seed(self._seeds.augmentation, self.epoch, i)
                 features, mixture = self._augmenter(features, seed)
-            targets = _Targets(labels, mixture)
+            targets = Targets(labels, mixture)
             batch_loss, logits = self._step(features, targets)
             loss += batch_loss.double() * len(positions)
             correct += targets.hits(logits.argmax(dim=1))
         clips = len(self._train)
         return loss.item() / clips, correct.item() / clips
 
-    def _step(self, features: torch.Tensor, targets: _Targets) -> tuple[torch.Tensor, torch.Tensor]:
+    def _step(self, features: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
         """One update; the batch's loss and logits before it, detached."""
         output = forward(self.model, features, self._classes, self._spec.precision)
-        loss = self._loss(output.logits, targets)
-        for auxiliary in output.auxiliary:
-            loss = loss + output.weight * self._loss(auxiliary, targets)
+        loss = self._loss(output, targets)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         self.optimizer.step()
         self._schedule.after_batch()
         return loss.detach(), output.logits.detach()
-
-    def _loss(self, logits: torch.Tensor, targets: _Targets) -> torch.Tensor:
-        """Mean cross-entropy of a batch, by class weights and shares of labels."""
-        smoothing, weight = self._spec.label_smoothing, self._weights
-        if targets.mixture is None:
-            return cross_entropy(logits, targets.labels, weight=weight, label_smoothing=smoothing)
-        total = torch.zeros((), device=logits.device)
-        mass = torch.zeros((), device=logits.device)
-        for labels, share in targets.parts():
-            each = cross_entropy(
-                logits, labels, weight=weight, label_smoothing=smoothing, reduction="none"
-            )
-            total = total + (share * each).sum()
-            mass = mass + (share if weight is None else share * weight[labels]).sum()
-        return total / mass
 
     def _evaluate(self, clips: ClipSet) -> Evaluation:
         return evaluate(self.model, clips, self._classes, self._spec.precision)
@@ -313,79 +242,6 @@ class Fit:
             weights = copy.deepcopy(self.model.state_dict())
             self._selected = _Candidate(self.epoch, val, test, weights)
 
-    def _class_weights(self, device: torch.device) -> torch.Tensor | None:
-        """`n / (k * count)` for each class over the training split, or None."""
-        if self._spec.class_weights == "none":
-            return None
-        counts = torch.bincount(self._train.labels.cpu(), minlength=self._classes)
-        weights = len(self._train) / (self._classes * counts.clamp(min=1))
-        return weights.to(torch.float32).to(device)
-
     def _check_loss(self, name: str, value: float, lr: float) -> None:
         if not math.isfinite(value):
             raise NonFiniteLoss(f"{name} is {value} in epoch {self.epoch} (lr {lr:g})")
-
-
-def forward(
-    model: nn.Module, features: torch.Tensor, classes: int, precision: str = "float32"
-) -> AuxiliaryLogits:
-    """Logits float32 `[b, k]` of a batch, with auxiliary ones where the model gives them.
-
-    Raises:
-        ValueError: the model gives anything else.
-    """
-    mixed = precision == "bf16"
-    with torch.autocast(features.device.type, dtype=torch.bfloat16, enabled=mixed):
-        output = model(features)
-    if not isinstance(output, AuxiliaryLogits):
-        output = AuxiliaryLogits(output, ())
-    logits, *auxiliary = (
-        _checked(part, len(features), classes) for part in (output.logits, *output.auxiliary)
-    )
-    return AuxiliaryLogits(logits, tuple(auxiliary), output.weight)
-
-
-def _checked(logits: Any, clips: int, classes: int) -> torch.Tensor:
-    expected = f"expected [{clips}, {classes}]"
-    if not isinstance(logits, torch.Tensor):
-        raise ValueError(f"model gave {type(logits).__name__}, {expected}")
-    if logits.shape != (clips, classes):
-        raise ValueError(f"model gave logits {list(logits.shape)}, {expected}")
-    return logits.float()
-
-
-def evaluate(
-    model: nn.Module, clips: ClipSet, classes: int, precision: str = "float32"
-) -> Evaluation:
-    """Run a model over a split in evaluation mode.
-
-    Raises:
-        ValueError: the model's output is not logits `[b, k]`.
-    """
-    model.eval()
-    # Not inference mode: a user's model that keeps a tensor from here could train no further.
-    with torch.no_grad():
-        parts = [
-            forward(model, clips.batch(p)[0], classes, precision).logits for p in clips.ordered()
-        ]
-    logits = torch.cat(parts).cpu()
-    labels = clips.labels.cpu()
-    losses = cross_entropy(logits.double(), labels, reduction="none")
-    correct = (logits.argmax(dim=1) == labels).sum()
-    return Evaluation(logits, losses.mean().item(), correct.item() / len(clips))
-
-
-def split_result(evaluation: Evaluation, clips: ClipSet) -> SplitResult:
-    """Scores and predictions; probabilities are the float64 softmax of the float32 logits."""
-    probabilities = evaluation.logits.double().softmax(dim=1).numpy()
-    predicted = evaluation.logits.argmax(dim=1).numpy()
-    labels = clips.labels.cpu().numpy()
-    return SplitResult(
-        scores=metrics.score(labels, predicted, probabilities, evaluation.loss),
-        predictions=Predictions(
-            clips=tuple(clips.rows.tolist()),
-            labels=tuple(labels.tolist()),
-            predicted=tuple(predicted.tolist()),
-            probabilities=tuple(map(tuple, probabilities.tolist())),
-        ),
-    )
