@@ -48,17 +48,23 @@ class Augmenter:
         self._features = features
 
     def __call__(self, batch: torch.Tensor, seed: int) -> tuple[torch.Tensor, Mixture | None]:
-        """A changed copy of a batch `[b, c, t]` or `[b, 3, h, w]`, and what was mixed in."""
-        spec = self._spec
-        with _seeded(seed):
-            if spec.time_shift is not None:
+        """A changed copy of a batch `[b, c, t]` or `[b, 3, h, w]`, and what was mixed in.
+
+        Each augmentation draws from a seed of its own: it does the same whatever others there
+        are.
+        """
+        spec, mixture = self._spec, None
+        if spec.time_shift is not None:
+            with _seeded(seed, 0):
                 batch = self._shifted(batch, spec.time_shift)
-            if spec.gain is not None:
+        if spec.gain is not None:
+            with _seeded(seed, 1):
                 batch = self._amplified(batch, spec.gain)
-            mixture = None
-            if spec.mixup is not None:
+        if spec.mixup is not None:
+            with _seeded(seed, 2):
                 batch, mixture = mix(batch, spec.mixup)
-            if spec.spec_augment is not None:
+        if spec.spec_augment is not None:
+            with _seeded(seed, 3):
                 batch = mask(batch, spec.spec_augment)
         return batch, mixture
 
@@ -80,7 +86,7 @@ class Augmenter:
 def roll(batch: torch.Tensor, share: float) -> torch.Tensor:
     """Roll each clip along its last axis by up to `share` of it, what leaves coming in again."""
     steps = batch.shape[-1]
-    most = math.ceil(share * steps)
+    most = _widest(share, steps)
     shift = torch.randint(-most, most + 1, (len(batch), 1))
     index = (torch.arange(steps) - shift).remainder(steps).to(batch.device)
     index = index.view(len(batch), *[1] * (batch.dim() - 2), steps)
@@ -104,9 +110,10 @@ def mask(batch: torch.Tensor, spec: SpecAugmentSpec) -> torch.Tensor:
         (spec.time_masks, spec.time_width, 3),
     ):
         for _ in range(number):
-            # One more than the widest, because the width is drawn below it and cut.
-            widest = math.ceil(share * keep.shape[axis])
-            keep = mask_along_axis_iid(keep, min(widest + 1, keep.shape[axis]), 0.0, axis)
+            size = keep.shape[axis]
+            # One more than the widest, because the width is drawn below it and cut. The start
+            # is cut too, so that the very last step is next to never masked.
+            keep = mask_along_axis_iid(keep, min(_widest(share, size) + 1, size), 0.0, axis)
     kept = (keep if batch.dim() == 4 else keep.squeeze(1)).to(batch.device, torch.bool)
     mean = batch.mean(dim=tuple(range(1, batch.dim())), keepdim=True)
     return torch.where(kept, batch, mean)
@@ -115,16 +122,24 @@ def mask(batch: torch.Tensor, spec: SpecAugmentSpec) -> torch.Tensor:
 def mix(batch: torch.Tensor, alpha: float) -> tuple[torch.Tensor, Mixture]:
     """Mix each clip with another of its batch, by a share from Beta(alpha, alpha)."""
     partner = torch.randperm(len(batch)).to(batch.device)
-    share = torch.distributions.Beta(alpha, alpha).sample((len(batch),)).to(batch.device)
+    # In float64, where a small alpha does not underflow to an even mixture.
+    both = torch.tensor(alpha, dtype=torch.float64)
+    drawn = torch.distributions.Beta(both, both).sample((len(batch),))
+    share = drawn.to(batch.device, torch.float32)
     weight = share.view(-1, *[1] * (batch.dim() - 1))
     return weight * batch + (1 - weight) * batch[partner], Mixture(partner, share)
 
 
+def _widest(share: float, size: int) -> int:
+    """A share of a length in whole steps, at least one."""
+    return max(1, math.floor(share * size + 1e-9))
+
+
 @contextmanager
-def _seeded(seed: int) -> Iterator[None]:
+def _seeded(seed: int, purpose: int) -> Iterator[None]:
     """Draw from a seed for a while; everything above draws on the CPU, alike for each device."""
     state = torch.get_rng_state()
-    torch.default_generator.manual_seed(seed)
+    torch.default_generator.manual_seed((seed + purpose) % 2**63)
     try:
         yield
     finally:

@@ -65,7 +65,7 @@ class AugmentSpec(_Spec):
     """
 
     spec_augment: SpecAugmentSpec | None = None
-    mixup: Annotated[float, Field(strict=True, gt=0, le=100, allow_inf_nan=False)] | None = None
+    mixup: Annotated[float, Field(strict=True, ge=0.01, le=100, allow_inf_nan=False)] | None = None
     time_shift: Share | None = None
     gain: Annotated[float, Field(strict=True, gt=0, le=60, allow_inf_nan=False)] | None = None
 
@@ -87,7 +87,7 @@ class AugmentSpec(_Spec):
 def check_augment(spec: AugmentSpec, features: FeatureSpec) -> None:
     """Raise AugmentError for an augmentation that such features cannot have."""
     if spec.spec_augment is not None and features.kind == "waveform":
-        raise AugmentError("spec_augment", "it with features.kind waveform", "a spectrogram")
+        raise AugmentError("spec_augment", "masks of a waveform", "it with a spectrogram only")
     if spec.gain is not None and features.kind not in ("waveform", "log_mel"):
         found = f"{spec.gain:g} with features.kind {features.kind}"
         raise AugmentError("gain", found, "null: only waveform and log_mel have a level")

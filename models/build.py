@@ -39,7 +39,7 @@ from models.torchvision_classifier import (
     named_weights,
     torchvision_classifier,
 )
-from models.weights import WeightsError, load_weights, read_weights
+from models.weights import WeightsError, file_hash, load_weights, read_weights
 
 __all__ = ["BUILDERS", "ModelError", "build_model", "count_parameters", "try_model", "weights_path"]
 
@@ -163,6 +163,19 @@ def weights_path(spec: BuiltIn | TorchvisionSpec) -> Path:
     if isinstance(spec, TorchvisionSpec) and is_weights_name(spec.weights):
         return named_weights(spec.model, spec.weights)
     return Path(spec.weights)
+
+
+def check_weights(spec: ModelSpec, digest: str) -> None:
+    """Raise WeightsError if the file of the weights is not the one that was planned with.
+
+    Args:
+        spec: of the model.
+        digest: hash of the file as it was.
+    """
+    if isinstance(spec, FactorySpec) or spec.weights is None:
+        return
+    if file_hash(weights_path(spec)) != digest:
+        raise WeightsError(f"{Path(spec.weights).name}: changed while it was in use")
 
 
 def count_parameters(model: nn.Module) -> tuple[int, int]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from pydantic import BaseModel
 
-from features.augment_spec import AugmentSpec
+from features.augment_spec import AugmentSpec, SpecAugmentSpec
 from features.spec import FEATURE_KINDS
 from models.spec import model_class
 from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
@@ -21,6 +22,7 @@ SECTIONS = (
     *("name", "seed", "repeats", "data", "features", "folds", "model", "train"),
     *("search", "resources", "checkpoint", "execution", "trackers"),
 )
+_SPACES = ("grid", "choice")
 FREE = ("resources", "execution", "checkpoint", "trackers", "data.root", "data.manifest")
 """Paths that may change between two calls on one run directory."""
 
@@ -39,40 +41,78 @@ def document(data: dict[str, Any], settings: Settings) -> dict[str, Any]:
 
 def _fill_tagged(value: Any, tag: str, class_of: Callable[[str], type[BaseModel] | None]) -> Any:
     """Defaults of the class that the tag names, in every branch of a space."""
-    if not isinstance(value, dict):
-        return value
-    word = next(iter(value), "")
-    if len(value) == 1 and word in ("grid", "choice"):
-        return {word: [_fill_tagged(option, tag, class_of) for option in value[word]]}
-    # Where the tag itself is a space, only what all its classes share can be filled in.
-    classes = [class_of(name) for name in _options(value.get(tag)) if isinstance(name, str)]
-    known = [model for model in classes if model is not None]
-    return _fill(value, known) if known else value
+
+    def fill(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        # Where the tag itself is a space, only what all its classes share can be filled in.
+        classes = [class_of(name) for name in _options(value.get(tag)) if isinstance(name, str)]
+        known = [model for model in classes if model is not None]
+        return _fill(value, known) if known else value
+
+    return _in_branches(value, fill)
 
 
 def _fill_train(value: Any) -> Any:
-    if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in ("grid", "choice"):
-        word = next(iter(value))
-        return {word: [_fill_train(option) for option in value[word]]}
-    filled = _fill(value, [TrainSpec])
-    optimizer = filled["optimizer"]
-    if isinstance(optimizer, dict) and not set(optimizer) & {"name", "grid", "choice"}:
-        optimizer = {"name": "sgd"} | optimizer
-    filled["optimizer"] = _fill_tagged(optimizer, "name", OPTIMIZERS.get)
-    filled["schedule"] = _fill_tagged(filled["schedule"], "name", SCHEDULES.get)
-    filled["early_stopping"] = _fill_plain(filled["early_stopping"], EarlyStoppingSpec)
-    filled["augment"] = _fill_plain(filled["augment"], AugmentSpec)
-    return filled
+    def fill(value: Any) -> Any:
+        filled = _fill(value, [TrainSpec])
+        for key, change in _TRAIN.items():
+            filled[key] = _in_branches(filled[key], change)
+        return filled
+
+    return _in_branches(value, fill)
 
 
-def _fill_plain(value: Any, model: type[BaseModel]) -> Any:
-    """Defaults of the one class that a mapping can be, in every branch of a space."""
+def _fill_optimizer(value: Any) -> Any:
+    if isinstance(value, dict) and not set(value) & {"name", "grid", "choice"}:
+        value = {"name": "sgd"} | value
+    return _fill_tagged(value, "name", OPTIMIZERS.get)
+
+
+def _fill_schedule(value: Any) -> Any:
+    return _fill_tagged({"name": value} if isinstance(value, str) else value, "name", SCHEDULES.get)
+
+
+def _fill_stopping(value: Any) -> Any:
+    return _fill(value, [EarlyStoppingSpec]) if isinstance(value, dict) else value
+
+
+def _fill_augment(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
-    word = next(iter(value), "")
-    if len(value) == 1 and word in ("grid", "choice"):
-        return {word: [_fill_plain(option, model) for option in value[word]]}
-    return _fill(value, [model])
+    filled = _fill(value, [AugmentSpec])
+    return filled | {"spec_augment": _in_branches(filled["spec_augment"], _fill_masks)}
+
+
+def _fill_masks(value: Any) -> Any:
+    if isinstance(value, bool):
+        value = {} if value else None
+    return _fill(value, [SpecAugmentSpec]) if isinstance(value, dict) else value
+
+
+_TRAIN: dict[str, Callable[[Any], Any]] = {
+    "optimizer": _fill_optimizer,
+    "schedule": _fill_schedule,
+    "early_stopping": _fill_stopping,
+    "augment": _fill_augment,
+}
+
+
+def _in_branches(value: Any, fill: Callable[[Any], Any]) -> Any:
+    """A value filled in, in every branch of a space.
+
+    A branch that would become equal to one before it stays as it was written: a space may not
+    name a value twice, and the stored specification must be read again.
+    """
+    if not (isinstance(value, dict) and len(value) == 1 and next(iter(value)) in _SPACES):
+        return fill(value)
+    word, options = next(iter(value.items()))
+    branches: list[Any] = []
+    for option in options:
+        filled = _in_branches(option, fill)
+        known = {canonical(branch) for branch in branches}
+        branches.append(option if canonical(filled) in known else filled)
+    return {word: branches}
 
 
 def _options(value: Any) -> list[Any]:
@@ -101,7 +141,7 @@ def _default(model: type[BaseModel], name: str) -> Any:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for each path whose value changes results and differs between two documents."""
-    before, after = dict(_flat(old)), dict(_flat(new))
+    before, after = dict(_flat(_placeless(old))), dict(_flat(_placeless(new)))
     lines = []
     for path in dict.fromkeys([*before, *after]):
         if any(path == free or path.startswith(f"{free}.") for free in FREE):
@@ -110,6 +150,19 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if canonical(left) != canonical(right):
             lines.append(f"{path}: {_text(left)} in the run directory, {_text(right)} now")
     return lines
+
+
+def _placeless(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document with names of files of weights: their content tells them apart, elsewhere."""
+
+    def names(value: Any, weights: bool) -> Any:
+        if isinstance(value, dict):
+            return {k: names(v, weights or k == "weights") for k, v in value.items()}
+        if isinstance(value, list):
+            return [names(v, weights) for v in value]
+        return PurePath(value).name if weights and isinstance(value, str) else value
+
+    return dict(document) | {"model": names(document.get("model", {}), weights=False)}
 
 
 def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -121,7 +121,7 @@ class PlateauSchedule(_Spec):
 
     Attributes:
         factor: the factor.
-        patience: epochs without a lower loss that are let pass.
+        patience: epochs without a lower loss, by at least 0.01 %, that are let pass.
         min_lr: no lower than this.
     """
 
@@ -147,7 +147,7 @@ class EarlyStoppingSpec(_Spec):
     Attributes:
         patience: the epochs without a better value after which training ends.
         metric: what has to get better.
-        min_delta: by how much at least.
+        min_delta: by more than how much.
     """
 
     patience: Epochs = 10
@@ -202,6 +202,17 @@ class TrainSpec(_Spec):
         if isinstance(data.get("schedule"), str):
             data["schedule"] = {"name": data["schedule"]}
         return data
+
+    @model_validator(mode="after")
+    def _a_schedule_ends_below_the_rate(self) -> TrainSpec:
+        lr = self.optimizer.lr
+        if (
+            isinstance(self.schedule, CosineSchedule | PlateauSchedule)
+            and self.schedule.min_lr > lr
+        ):
+            allowed = f"at most the optimizer's lr, {lr:g}"
+            raise _constraint("schedule.min_lr", self.schedule.min_lr, allowed)
+        return self
 
     @model_validator(mode="after")
     def _no_augmentation_is_null(self) -> TrainSpec:

@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.spec import BuiltIn, FactorySpec, InputError, InputSpec, TorchvisionSpec
+from models.spec import (
+    BuiltIn,
+    FactorySpec,
+    InputError,
+    InputSpec,
+    ModelSpec,
+    TorchvisionSpec,
+)
 from orchestrator.errors import Fault
 from orchestrator.trials import Configuration, canonical
 from orchestrator.yaml_source import KeyPath, YamlSource
@@ -63,7 +70,14 @@ def _checked(
             return ""
         return _known(model, configuration.inputs)
     except _Misfit as misfit:
-        return source.fault(("model", *misfit.key), misfit.found, misfit.allowed, misfit.near)
+        path = source.find(("model", *misfit.key), _written(model, misfit.key[0]))
+        return source.fault(path, misfit.found, misfit.allowed, misfit.near)
+
+
+def _written(model: ModelSpec, key: str | int) -> str | None:
+    """How the value of a key ends in the specification, a path being made absolute since."""
+    value = getattr(model, str(key), None)
+    return Path(value).name if key == "weights" and value else value if key == "name" else None
 
 
 def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:

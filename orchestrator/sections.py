@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
-from features.augment_spec import AugmentSpec, SpecAugmentSpec
 from features.spec import FEATURE_KINDS
 from models.spec import MODEL_NAMES, model_class
 from orchestrator.errors import Fault
-from orchestrator.hyperparameters import OPTIMIZERS, SCHEDULES, EarlyStoppingSpec, TrainSpec
+from orchestrator.hyperparameters import TrainSpec
+from orchestrator.schema_order import rank
 from orchestrator.space import Draw, Node, Space, SpaceParser, count, expand, plain, source_path
-from orchestrator.validation import field_names, unknown_value, validate
-from orchestrator.yaml_source import KeyPath, YamlSource, dotted
+from orchestrator.validation import unknown_value, validate
+from orchestrator.yaml_source import KeyPath, YamlSource
 
 MOST_CONFIGURATIONS = 100_000
-
-_MODEL_KEYS = (
-    *("name", "heads", "layers", "channels", "branches", "dropout", "init", "weights", "params"),
-)
 
 
 def expand_section(
@@ -35,7 +31,7 @@ def expand_section(
         random: whether drawn spaces are allowed.
         draws: which values drawn spaces take.
     """
-    parser = SpaceParser(source, _rank)
+    parser = SpaceParser(source, rank)
     node = parser.parse(source.data.get(name, {}), (name,), (name,))
     faults = list(parser.faults)
     if not random:
@@ -112,33 +108,3 @@ def _class_of(section: str, name: Any) -> tuple[type[BaseModel] | None, list[str
     if section == "features":
         return (FEATURE_KINDS.get(name) if isinstance(name, str) else None), list(FEATURE_KINDS)
     return (model_class(name) if isinstance(name, str) else None), list(MODEL_NAMES)
-
-
-def _merged_fields(models: Iterable[type[BaseModel]]) -> list[str]:
-    """The keys of all models, those of each in its own order."""
-    merged: list[str] = []
-    for model in models:
-        position = 0
-        for name in field_names(model):
-            if name not in merged:
-                merged.insert(position, name)
-            position = merged.index(name) + 1
-    return merged
-
-
-_ORDER: dict[str, list[str]] = {
-    "features": _merged_fields(FEATURE_KINDS.values()),
-    "model": list(_MODEL_KEYS),
-    "train": field_names(TrainSpec),
-    "train.optimizer": _merged_fields(OPTIMIZERS.values()),
-    "train.schedule": _merged_fields(SCHEDULES.values()),
-    "train.early_stopping": field_names(EarlyStoppingSpec),
-    "train.augment": field_names(AugmentSpec),
-    "train.augment.spec_augment": field_names(SpecAugmentSpec),
-}
-
-
-def _rank(path: KeyPath) -> int:
-    """Position of a key in the schema; keys it does not have keep the order they are written in."""
-    names = _ORDER.get(dotted(path[:-1]), [])
-    return names.index(str(path[-1])) if path[-1] in names else len(names)

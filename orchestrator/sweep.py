@@ -259,13 +259,13 @@ class _Reader:
 
     def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
         pairs = {(c.features, c.model.name): c for c in configurations}
-        augmented = {(c.features, c.train.augment) for c in configurations}
+        augmented = dict.fromkeys((c.features, c.train.augment) for c in configurations)
         for features, augment in augmented:
             try:
                 if augment is not None:
                     check_augment(augment, features)
             except AugmentError as error:
-                path = ("train", "augment", error.field)
+                path = self.source.find(("train", "augment", error.field))
                 self.faults.append(self.source.fault(path, error.found, error.allowed))
         for configuration in pairs.values():
             inputs = configuration.inputs
@@ -273,7 +273,8 @@ class _Reader:
                 configuration.model.check_input(inputs)
             except InputError as error:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
-                self.faults.append(self.source.fault(("model", "name"), found, str(error)))
+                path = self.source.find(("model", "name"), configuration.model.name)
+                self.faults.append(self.source.fault(path, found, str(error)))
 
     def _warn_of_empty_bands(self, configurations: Iterable[Configuration]) -> None:
         # Not at module level: numpy is slow to import for what needs no more of it.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from features.arrays import FeatureArray
 from features.augment import Augmenter
-from models.build import build_model, count_parameters
+from models.build import build_model, check_weights, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
 from orchestrator import metrics
@@ -150,6 +150,7 @@ class TrialRun:
         if isinstance(model_spec, FactorySpec):
             # An import happens once in a process: what it draws must not be the model's.
             load_factory(model_spec.name, given.import_path)
+        check_weights(model_spec, trial.configuration.source)
         seed_everything(seeds.initialization)
         inputs = trial.configuration.inputs
         model = build_model(model_spec, inputs, given.classes, import_path=given.import_path)

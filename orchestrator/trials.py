@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from features.spec import FeatureSpec
 from models.spec import InputSpec, Layout, ModelSpec
 from orchestrator.hyperparameters import TrainSpec
+from orchestrator.schema_order import position
 
 IDENTITY_VERSION = 1
 """Part of every configuration's hash; raised when the same fields come to mean something else."""
@@ -83,17 +84,19 @@ class Configuration:
         return data | {"source": self.source} if self.source else data
 
     def _placeless(self) -> dict[str, Any]:
-        """The JSON form with the name of a file of weights in place of its path.
+        """The JSON form with name and hash of a file of weights in place of its path.
 
-        Its content is in `source`, and identities and tables are the same in any folder. A key
-        that came later stays out while it is null: what was run before keeps its identity.
+        Identities and tables are the same in any folder, and two files of one name are told
+        apart. A key that came later stays out while it is null: what was run before keeps its
+        identity.
         """
         data = self.to_json()
         if data["features"]["normalize"] is None:
             del data["features"]["normalize"]
         weights = data["model"].get("weights")
         if weights is not None:
-            data["model"]["weights"] = PurePath(weights).name
+            name = PurePath(weights).name
+            data["model"]["weights"] = f"{name}@{self.source[:8]}" if self.source else name
         return data
 
     @classmethod
@@ -237,8 +240,7 @@ def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
     varying = [
         p for p, values in seen.items() if len(values) > 1 or counts[p] < len(configurations)
     ]
-    sections = ("features", "model", "train")
-    return tuple(sorted(varying, key=lambda path: sections.index(path.split(".")[0])))
+    return tuple(sorted(varying, key=position))
 
 
 def canonical(value: object) -> str:
@@ -261,10 +263,16 @@ def _plain(value: object) -> object:
     return value
 
 
+_PARAMS = "model.params."
+
+
 def _leaves(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Value]]:
     leaves: list[tuple[str, Value]] = []
     for key, value in data.items():
-        if isinstance(value, dict):
+        if value is None and prefix.startswith(_PARAMS):
+            # A user's own parameter that is null is given, not absent.
+            leaves.append((f"{prefix}{key}", "null"))
+        elif isinstance(value, dict):
             leaves.extend(_leaves(value, f"{prefix}{key}."))
         elif value is not None:
             leaves.append((f"{prefix}{key}", value))

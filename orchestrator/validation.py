@@ -67,7 +67,7 @@ def _fault(
         return source.fault(place, "nothing", f"{allowed} (required)")
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         tag = str(context["discriminator"]).strip("'")
-        names = [name.strip(" '") for name in context.get("expected_tags", "sgd").split(",")]
+        names = [str(_tag(m)) for m in _models(field.annotation)] if field else []
         found = context.get("tag")
         return unknown_value(
             locate((*section, *path, tag)),
@@ -78,6 +78,8 @@ def _fault(
         )
     if field is None:
         return source.fault(place, shown(detail["input"]), str(detail["msg"]))
+    if path and isinstance(path[-1], int) and (member := _member(field.annotation)) is not None:
+        return source.fault(place, shown(detail["input"]), _describe(member, []))
     choices = _choices(field.annotation)
     if describe(field) == listing(choices) and isinstance(detail["input"], str):
         return unknown_value(place, detail["input"], choices, source, (*section, *path))
@@ -151,6 +153,14 @@ def _models(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in get_args(annotation) for model in _models(part)]
 
 
+def _member(annotation: Any) -> Any:
+    """What an element of a list may be; None for what is no list."""
+    if get_origin(annotation) is list:
+        return get_args(annotation)[0]
+    found = (_member(part) for part in get_args(annotation))
+    return next((member for member in found if member is not None), None)
+
+
 def _choices(annotation: Any) -> list[str]:
     if get_origin(annotation) is Literal:
         return [shown_choice(value) for value in get_args(annotation)]
@@ -188,6 +198,8 @@ def _describe(annotation: Any, metadata: list[Any]) -> str:
         if any(getattr(m, "max_length", None) == 0 for m in metadata):
             return "an empty list in this version"
         member = _describe(get_args(annotation)[0], [])
+        if any(getattr(m, "min_length", None) for m in metadata):
+            return f"a list of at least one of {member.replace('a whole number', 'whole numbers')}"
         return f"a list of {member.replace('a whole number', 'whole numbers')}"
     if annotation is type(None) or annotation is None:
         return "null"

@@ -102,6 +102,15 @@ class YamlSource:
         """A fault at a path of this source."""
         return Fault(self.place(path), dotted(path), found, allowed, near)
 
+    def find(self, path: KeyPath, ending: object = None) -> KeyPath:
+        """Where a key stands when search spaces lie on its way; the path itself if nowhere.
+
+        Args:
+            path: of the key, without spaces.
+            ending: the value looked for, or the end of its text; None takes the first.
+        """
+        return _find(self.data, path, (), ending) or path
+
     def override(self, option: str) -> None:
         """Apply one `path.to.key=value`; the value is YAML.
 
@@ -258,3 +267,17 @@ def _scalar_value(kind: str, text: str) -> Any:
     if kind == "float":
         return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     return text
+
+
+def _find(node: Any, keys: KeyPath, way: KeyPath, ending: object) -> KeyPath | None:
+    if isinstance(node, dict) and len(node) == 1 and next(iter(node)) in ("grid", "choice"):
+        word, options = next(iter(node.items()))
+        branches = enumerate(options if isinstance(options, list) else [])
+        ways = (_find(option, keys, (*way, word, i), ending) for i, option in branches)
+        return next((found for found in ways if found is not None), None)
+    if not keys:
+        fits = ending is None or node == ending or str(node).endswith(str(ending))
+        return way if fits else None
+    if isinstance(node, dict) and keys[0] in node:
+        return _find(node[keys[0]], keys[1:], (*way, keys[0]), ending)
+    return None

@@ -51,6 +51,22 @@ def test_draws_depend_on_the_seed_alone_and_leave_the_generators() -> None:
     assert torch.equal(batch, original)
 
 
+def test_each_augmentation_draws_the_same_whatever_others_there_are() -> None:
+    batch = spectrograms()
+    _, alone = Augmenter(AugmentSpec(mixup=0.4), MEL)(batch, 11)
+    _, among = Augmenter(EVERYTHING, MEL)(batch, 11)
+    assert alone is not None
+    assert among is not None
+    assert torch.equal(alone.partner, among.partner)
+    assert torch.equal(alone.share, among.share)
+
+
+def test_a_small_alpha_mixes_hardly_anything() -> None:
+    torch.manual_seed(0)
+    _, mixture = mix(torch.zeros(2000, 1), 0.01)
+    assert ((mixture.share < 0.01) | (mixture.share > 0.99)).float().mean() > 0.9
+
+
 @pytest.mark.parametrize("shape", [(6, 3, 50), (6, 3, 5, 50)])
 def test_a_roll_moves_whole_clips_around(shape: tuple[int, ...]) -> None:
     torch.manual_seed(0)
@@ -303,7 +319,10 @@ def test_spec_augment_on_a_waveform_is_refused_with_its_line(
     features = {"kind": "waveform", "sample_rate": 8000, "seconds": 1.0}
     result = foldgrid("plan", write_spec(features=features, train=train(spec_augment=True)))
     assert result.code == 2
-    assert "train.augment.spec_augment: found it with features.kind waveform" in result.err
+    assert (
+        "train.augment.spec_augment: found masks of a waveform; allowed it with a spectrogram only"
+        in result.err
+    )
 
 
 def test_augmented_sweeps_are_repeatable_and_their_specification_too(

@@ -21,7 +21,7 @@ from orchestrator.schedules import Schedule
 def rates(spec: Any, epochs: int, batches: int = 3, losses: list[float] | None = None) -> Any:
     """The rate of each step, a list an epoch, from a rate of 0.1."""
     optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=0.1)
-    train = TrainSpec(epochs=epochs, schedule=spec)
+    train = TrainSpec(epochs=epochs, schedule=spec, optimizer={"name": "sgd", "lr": 0.1})
     schedule = Schedule(train.schedule, optimizer, epochs, batches)
     found = []
     for epoch in range(epochs):
@@ -163,7 +163,22 @@ def test_early_stopping_waits_while_it_gets_better(
     ("changes", "error"),
     [
         ({"schedule": "cosin"}, "cosin"),
-        ({"schedule": {"milestones": [3]}}, "train.schedule.name: found nothing"),
+        (
+            {"schedule": {"milestones": [3]}},
+            "train.schedule.name: found nothing; allowed step, cosine, one_cycle, plateau",
+        ),
+        (
+            {"schedule": {"name": "step", "milestones": [1.5]}},
+            "train.schedule.milestones.0: found 1.5; allowed a whole number from 1 to 1000000",
+        ),
+        (
+            {"schedule": {"name": "step", "milestones": []}},
+            "train.schedule.milestones: found []; allowed a list of at least one of whole numbers",
+        ),
+        (
+            {"schedule": {"name": "cosine", "min_lr": 0.1}},
+            "train.schedule.min_lr: found 0.1; allowed at most the optimizer's lr, 0.01",
+        ),
         ({"schedule": {"name": "step"}}, "train.schedule.milestones: found nothing"),
         (
             {"schedule": {"name": "step", "milestones": [5, 3]}},
@@ -192,3 +207,42 @@ def test_a_schedule_may_be_named_alone(foldgrid: Any, write_spec: Callable[..., 
     full = foldgrid("plan", write_spec(train=train(schedule={"name": "cosine"})), "--json")
     assert short.code == 0
     assert short.out == full.out
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ({"schedule": "cosine"}, {"schedule": {"name": "cosine", "min_lr": 0.0}}),
+        ({"augment": {"spec_augment": True}}, {"augment": {"spec_augment": {}, "mixup": None}}),
+        ({"early_stopping": {}}, {"early_stopping": {"patience": 10}}),
+    ],
+)
+def test_a_specification_in_other_words_continues_the_run(
+    first: dict[str, Any],
+    second: dict[str, Any],
+    foldgrid: Any,
+    write_spec: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    rest = {"model": {"name": "cnn1d"}, "folds": {"test": 1, "validate": [2]}}
+    out = tmp_path / "out"
+    for changes in (first, second):
+        spec = write_spec(train=train(epochs=1, **changes), **rest)
+        result = foldgrid("run", spec, "--out", out, "--executor", "serial", "--quiet")
+        assert result.code == 0, result.err
+
+
+def test_a_grid_whose_values_are_equal_once_filled_in_runs_from_its_copy(
+    foldgrid: Any, write_spec: Callable[..., Path], tmp_path: Path
+) -> None:
+    optimizers = [{"name": "sgd"}, {"name": "sgd", "lr": 0.01}, {"name": "adam"}]
+    spec = write_spec(
+        model={"name": "cnn1d"},
+        train={"epochs": 1, "batch_size": 8, "optimizer": {"grid": optimizers}},
+        folds={"test": 1, "validate": [2]},
+    )
+    out = tmp_path / "out"
+    assert foldgrid("run", spec, "--out", out, "--executor", "serial", "--quiet").code == 0
+    again = foldgrid("run", out / "spec.yaml", "--out", out, "--executor", "serial", "--quiet")
+    assert again.code == 0, again.err
+    assert "2 of 2 trials finished" in again.out

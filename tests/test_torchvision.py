@@ -333,7 +333,7 @@ def test_the_content_of_the_file_is_the_identity_and_its_folder_is_not(
     (first,), (second,) = configurations(there), configurations(here)
     assert first.id == second.id
     assert first.model != second.model
-    assert first.parameters["model.weights"] == "w.pth"
+    assert first.parameters["model.weights"] == f"w.pth@{first.source[:8]}"
     assert Configuration.from_json(first.to_json()) == first
     torch.save(network("squeezenet1_1", 4).state_dict(), tmp_path / "b" / "w.pth")
     assert configurations(here)[0].id != first.id
@@ -349,7 +349,9 @@ def test_one_file_in_two_folders_is_one_configuration(
     grid = f"{{grid: [null, ../{file.name}, '${{COPY}}/{file.name}']}}"
     path = specification(tmp_path, f"{{name: 'torchvision:squeezenet1_1', weights: {grid}}}")
     sweep = load_sweep(path)
-    assert [c.parameters.get("model.weights") for c in sweep.configurations] == [None, file.name]
+    plain, started = sweep.configurations
+    assert "model.weights" not in plain.parameters
+    assert started.parameters["model.weights"] == f"{file.name}@{started.source[:8]}"
     assert sweep.merged == 1
     written = sweep.document["model"]["weights"]["grid"]
     assert written == [None, str(file), str(tmp_path / "copy" / file.name)]
