@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 
 from features import synthetic
 from features.clips import Clip, Dataset, DatasetError
-from features.formats import Format, missing_bytes, sniff
+from features.formats import lacks_end, missing_bytes
 
-_BLOCK = 1 << 20
-"""Frames decoded at a time."""
+_BLOCK = 1 << 23
+"""Frames decoded at a time. After a block soundfile seeks, which an MP3 file's decoder takes for
+a new beginning: as few of them as memory allows."""
+
+_SMALL_BLOCK = 1 << 12
+"""Where decoding breaks off, the frames of the block at hand are lost."""
 
 
 class BadClip(ValueError):  # noqa: N818 - the clip is bad, the program did not err
@@ -93,27 +97,43 @@ def decode_all(content: bytes) -> Decoded:
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate, encoding, frames = int(file.samplerate), str(file.subtype), int(file.frames)
-            blocks = list(_blocks(file))
+            rate, encoding = int(file.samplerate), str(file.subtype)
+            blocks, broken = _read(file, _BLOCK)
+        if broken:
+            with soundfile.SoundFile(io.BytesIO(content)) as file:
+                blocks, broken = _read(file, _SMALL_BLOCK)
     except soundfile.LibsndfileError as error:
-        reason = error.error_string.rstrip(".").removeprefix("Error : ")
-        raise BadClip(f"not decodable: {reason}") from None
+        raise BadClip(f"not decodable: {_reason(error)}") from None
     if not blocks:
-        raise BadClip("no samples")
+        raise BadClip(f"not decodable: {broken}" if broken else "no samples")
     samples = np.concatenate(blocks)
-    problems = [_truncation(content, len(samples), frames), _not_finite(samples)]
+    if broken:
+        broken = f"truncated: only {len(samples)} frames can be decoded ({broken})"
+    problems = [broken or _truncation(content), _not_finite(samples)]
     return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
 
 
-def _truncation(content: bytes, read: int, claimed: int) -> str:
+def _read(file: soundfile.SoundFile, size: int) -> tuple[list[NDArray[np.float32]], str]:
+    """Blocks as far as they can be decoded, and why no further, or nothing."""
+    blocks: list[NDArray[np.float32]] = []
+    try:
+        for block in _blocks(file, size):
+            blocks.append(block)
+    except soundfile.LibsndfileError as error:
+        return blocks, _reason(error)
+    return blocks, ""
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).rstrip(".").removeprefix("Error : ")
+
+
+def _truncation(content: bytes) -> str:
     """What is missing of a file that was cut off, or nothing."""
     missing = missing_bytes(content)
     if missing:
         return f"truncated: {missing[0]} of {missing[1]} bytes of samples are there"
-    # An MP3 file and a stream only estimate their length.
-    if sniff(content) in (Format.FLAC, Format.AIFF) and read < claimed < 1 << 40:
-        return f"truncated: {read} of {claimed} frames are there"
-    return ""
+    return "truncated: the last page of the stream is missing" if lacks_end(content) else ""
 
 
 def _not_finite(samples: NDArray[np.float32]) -> str:
@@ -174,11 +194,11 @@ def fit_length(
     return np.pad(waveform, (0, samples - len(waveform)))
 
 
-def _blocks(file: soundfile.SoundFile) -> Iterator[NDArray[np.float32]]:
+def _blocks(file: soundfile.SoundFile, size: int) -> Iterator[NDArray[np.float32]]:
     """What can be decoded, `float32 [frames, channels]` at a time.
 
     In blocks, as the length that a broken header claims may exceed any memory; and by `read`, as
     soundfile's own `blocks` believes that length and fills up with whatever it had before.
     """
-    while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):
+    while len(block := file.read(size, dtype="float32", always_2d=True)):
         yield block

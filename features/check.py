@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from features import synthetic
+from features.audio import BadClip, decode, resample
 from features.clips import Clip, Dataset
-from features.inspection import Inspection, inspect
+from features.inspection import SHORTEST_SECONDS, Inspection, inspect
 
 _THREADS = 4
 
@@ -37,11 +38,12 @@ class CheckedClip:
         return (*self.inspection.issues, *same)
 
 
-def check(dataset: Dataset, progress: Progress) -> tuple[CheckedClip, ...]:
+def check(dataset: Dataset, rates: Sequence[int], progress: Progress) -> tuple[CheckedClip, ...]:
     """Look at every clip of a dataset, in its order.
 
     Args:
         dataset: the clips.
+        rates: Hz, to which a run would bring them.
         progress: called with the number of clips done and of all.
     """
     total = len(dataset.clips)
@@ -49,7 +51,7 @@ def check(dataset: Dataset, progress: Progress) -> tuple[CheckedClip, ...]:
     checked = []
     # Reading and decoding release the interpreter's lock for most of their time.
     with ThreadPoolExecutor(_THREADS) as pool:
-        inspections = pool.map(lambda clip: _inspected(dataset, clip), dataset.clips)
+        inspections = pool.map(lambda clip: _inspected(dataset, clip, rates), dataset.clips)
         for done, (clip, found) in enumerate(zip(dataset.clips, inspections, strict=True), 1):
             twin = first.setdefault(clip.sha256, clip.path)
             checked.append(CheckedClip(clip, found, "" if twin == clip.path else twin))
@@ -57,7 +59,7 @@ def check(dataset: Dataset, progress: Progress) -> tuple[CheckedClip, ...]:
     return tuple(checked)
 
 
-def _inspected(dataset: Dataset, clip: Clip) -> Inspection:
+def _inspected(dataset: Dataset, clip: Clip, rates: Sequence[int]) -> Inspection:
     path = PurePosixPath(clip.path)
     if dataset.root is None:
         waveform, rate = synthetic.render(clip.path)
@@ -68,4 +70,13 @@ def _inspected(dataset: Dataset, clip: Clip) -> Inspection:
     except OSError as error:
         problem = f"cannot be read: {error.strerror or type(error).__name__}"
         return Inspection(None, path.suffix, problem=problem)
-    return inspect(path, content)
+    found = inspect(path, content)
+    if found.problem or found.seconds >= SHORTEST_SECONDS:
+        return found
+    try:
+        # Of so short a clip nothing may be left at another rate.
+        for rate in rates:
+            resample(*decode(content), rate)
+    except BadClip as problem:
+        return replace(found, problem=str(problem))
+    return found

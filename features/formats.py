@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import PurePath
 
@@ -66,25 +67,49 @@ def promised(path: PurePath) -> Format | None:
 
 
 def missing_bytes(content: bytes) -> tuple[int, int] | None:
-    """Bytes of samples that a WAV file holds and those that its header claims, where fewer.
+    """Bytes of samples that a WAV or AIFF file holds and those that it claims, where fewer.
 
     None for a file that is whole to the last frame, that does not say how long it is, or that
-    is no WAV file.
+    is of another format.
     """
-    if content[:4] != b"RIFF" or content[8:12] != b"WAVE":
+    if sniff(content) not in (Format.WAV, Format.AIFF):
         return None
-    position, frame = 12, 1
-    while position + 8 <= len(content):
-        name, size = struct.unpack_from("<4sI", content, position)
-        start = position + 8
+    order = ">" if content[:4] in (b"RIFX", b"FORM") else "<"
+    frame, long_size = 1, 0
+    for name, start, size in _chunks(content, order):
         if name == b"fmt " and start + 14 <= len(content):
-            frame = max(1, struct.unpack_from("<H", content, start + 12)[0])
-        if name == b"data":
+            frame = struct.unpack_from(f"{order}H", content, start + 12)[0]
+        elif name == b"COMM" and start + 8 <= len(content):
+            channels, _, bits = struct.unpack_from(">hIh", content, start)
+            frame = channels * -(-bits // 8)
+        elif name == b"ds64" and start + 16 <= len(content):
+            long_size = struct.unpack_from("<Q", content, start + 8)[0]
+        elif name in (b"data", b"SSND"):
+            claimed = long_size if content[:4] == b"RF64" else size
             held = len(content) - start
-            short = size not in _UNKNOWN_LENGTH and held <= size - frame
-            return (held, size) if short else None
-        position = start + size + size % 2
+            short = claimed not in _UNKNOWN_LENGTH and held <= claimed - max(1, frame)
+            return (held, claimed) if short else None
     return None
+
+
+def lacks_end(content: bytes) -> bool:
+    """Whether an OGG file ends before the page that says it is the last one.
+
+    RFC 3533, section 6: the third bit of a page's header type.
+    """
+    if sniff(content) is not Format.OGG:
+        return False
+    page = content.rfind(b"OggS")
+    return len(content) < page + 6 or not content[page + 5] & 4
+
+
+def _chunks(content: bytes, order: str) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and size of each chunk of an IFF or RIFF file."""
+    position = 12
+    while position + 8 <= len(content):
+        name, size = struct.unpack_from(f"{order}4sI", content, position)
+        yield name, position + 8, size
+        position += 8 + size + size % 2
 
 
 def _is_mpeg_frame(head: bytes) -> bool:

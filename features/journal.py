@@ -32,6 +32,7 @@ class RepairedFile:
         seconds: likewise.
         remark: what was wrong or odd, or why the file was left out.
         source_sha256: of the source's content; empty where it was not read.
+        bytes: size of what was written; 0 where nothing was.
     """
 
     source: str
@@ -44,6 +45,7 @@ class RepairedFile:
     seconds: float = 0.0
     remark: str = ""
     source_sha256: str = ""
+    bytes: int = 0
 
     def cells(self) -> list[str]:
         """The row as text."""
@@ -68,6 +70,7 @@ class RepairedFile:
             seconds=float(row["seconds"] or 0),
             remark=row["remark"],
             source_sha256=row["source_sha256"],
+            bytes=int(row["bytes"] or 0),
         )
 
 
@@ -81,25 +84,23 @@ class Journal:
         self._target = target
         self._path = target / JOURNAL
 
-    def valid(self, rate: int | None) -> dict[str, RepairedFile]:
-        """Rows of an earlier repair at the same rate whose files are there, by source.
+    def read(self) -> dict[str, RepairedFile]:
+        """Rows of an earlier repair, the last of each source, by source.
 
-        A last line that was cut off in the middle is none.
+        A line that was cut off in the middle or damaged is none.
         """
+        found: dict[str, RepairedFile] = {}
         try:
-            with self._path.open(encoding="utf-8", newline="") as stream:
-                rows = list(csv.DictReader(stream))
+            with self._path.open(encoding="utf-8", errors="replace", newline="") as stream:
+                for row in csv.DictReader(stream):
+                    entry = _entry(row)
+                    if entry is not None:
+                        found[entry.source] = entry
         except FileNotFoundError:
             return {}
-        found = {}
-        for row in rows:
-            try:
-                entry = RepairedFile.from_cells(row)
-            except (KeyError, ValueError, TypeError):
-                continue
-            there = not entry.target or (self._target / entry.target).is_file()
-            if entry.rate == rate and there and entry.source_sha256:
-                found[entry.source] = entry
+        except csv.Error:
+            # What stands behind the damage is done again.
+            return found
         return found
 
     @contextmanager
@@ -128,3 +129,10 @@ class Journal:
             writer.writerow(COLUMNS)
             writer.writerows(row.cells() for row in rows)
         temporary.replace(self._path)
+
+
+def _entry(row: dict[str, str]) -> RepairedFile | None:
+    try:
+        return RepairedFile.from_cells(row)
+    except (KeyError, ValueError, TypeError):
+        return None

@@ -6,13 +6,14 @@ written line by line while the work goes on, which is how an interrupted repair 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from enum import StrEnum
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -20,12 +21,15 @@ import soxr
 from numpy.typing import NDArray
 
 from features.audio import BadClip, decode_all
-from features.formats import Format, promised, sniff
 from features.inspection import inspect
 from features.journal import JOURNAL, Journal, RepairedFile, readable
+from features.repair_plan import RepairJob, plan_repair
 
 Progress = Callable[[int, int], None]
 
+
+_DISK_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+"""Errors that the next file would meet too."""
 
 _HARMLESS = ("hidden", "no audio, beside clips")
 """Why files are left out that are no clips."""
@@ -48,22 +52,6 @@ class Action(StrEnum):
     """Nothing of it is in the target."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """A file of the source and the name that it gets.
-
-    Attributes:
-        source: relative to the source folder.
-        target: relative to the target folder, if the file is audio.
-        beside_audio: whether its folder holds audio, so that anything else in it would be taken
-            for a clip.
-    """
-
-    source: Path
-    target: PurePosixPath
-    beside_audio: bool
-
-
 class Repair:
     """A clean copy of a folder of clips, to be written or to be gone on with.
 
@@ -74,8 +62,8 @@ class Repair:
     3. What is no audio is copied if it lies in the root, or in a folder without audio (tables of
        metadata); beside clips it is left out, since `dataset: folder` would take it for one.
        Hidden files and folders are left out too.
-    4. Two files that would get one name: the one that is no `.wav` keeps its extension before
-       the new one, `a.mp3.wav`.
+    4. No two files get one name, see `features.repair_plan`.
+    5. Links are followed, except those that lead back to their own folder.
 
     Attributes:
         files: number of files in the source.
@@ -94,32 +82,74 @@ class Repair:
         """
         self._source, self._target, self._rate = source.resolve(), target.resolve(), rate
         _refuse(self._source, self._target)
-        self._jobs = _jobs(self._source)
+        self._jobs = plan_repair(self._source)
         self.files = len(self._jobs)
 
-    def run(self, progress: Progress) -> tuple[RepairedFile, ...]:
+    def run(
+        self, progress: Progress, stop: Callable[[], bool] = lambda: False
+    ) -> tuple[RepairedFile, ...] | None:
         """Write what is not there yet; every file of the source in order of its path.
 
         Args:
             progress: called with the number of files done and of all.
+            stop: asked before each file; once it says so, what is done stays and nothing more
+                is.
+
+        Returns:
+            What became of every file; None if it was stopped.
 
         Raises:
-            OSError: the target cannot be written.
+            RepairError: the target cannot be written from the beginning.
+            OSError: the target was lost on the way: full, or not writable any more.
         """
-        self._target.mkdir(parents=True, exist_ok=True)
         journal = Journal(self._target)
-        done = journal.valid(self._rate)
+        before = self._begun(journal)
         rows = []
         with journal.appending() as append:
             for number, job in enumerate(self._jobs, 1):
-                row = done.get(readable(job.source))
-                if row is None or row.source_sha256 != _hash(self._source / job.source):
+                if stop():
+                    return None
+                row = before.get(readable(job.source))
+                if row is None or not self._stands(row, job):
                     row = _repaired(self._source, self._target, job, self._rate)
                     append(row)
                 rows.append(row)
                 progress(number, self.files)
+        self._remove_stale(before, rows)
         journal.close(rows)
         return tuple(rows)
+
+    def _begun(self, journal: Journal) -> dict[str, RepairedFile]:
+        """The rows of an earlier repair, the target being there and writable."""
+        try:
+            self._target.mkdir(parents=True, exist_ok=True)
+            before = journal.read()
+            with journal.appending():
+                return before
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            found = f"TARGET: found {self._target}, {reason}"
+            raise RepairError(f"{found}; allowed a folder to write to") from error
+
+    def _stands(self, row: RepairedFile, job: RepairJob) -> bool:
+        """Whether a file of an earlier repair is as this one would make it."""
+        if row.rate != self._rate or row.source_sha256 != _hash(self._source / job.source):
+            return False
+        if not row.target:
+            return bool(row.source_sha256)
+        path = self._target / row.target
+        try:
+            same = path.stat().st_size == row.bytes
+        except OSError:
+            return False
+        return same and row.target == str(job.target)
+
+    def _remove_stale(self, before: dict[str, RepairedFile], rows: list[RepairedFile]) -> None:
+        """Remove what an earlier repair made and this one would not."""
+        made = {row.target for row in rows}
+        for row in before.values():
+            if row.target and row.target not in made:
+                (self._target / row.target).unlink(missing_ok=True)
 
 
 def lost(row: RepairedFile) -> bool:
@@ -144,77 +174,38 @@ def _refuse(source: Path, target: Path) -> None:
         )
 
 
-def _jobs(source: Path) -> list[_Job]:
-    """Every file in order of its path, with the name that it would get as audio."""
-    files = sorted(_files(source, Path()), key=lambda path: path.as_posix())
-    audio = {path for path in files if _looks_like_audio(source / path)}
-    folders = {path.parent for path in audio}
-    taken = {_wav(path, ".wav").as_posix().casefold() for path in audio if _is_wav(path)}
-    jobs = []
-    for path in files:
-        name = _wav(path, ".wav")
-        if path in audio and not _is_wav(path):
-            if name.as_posix().casefold() in taken:
-                name = _wav(path, path.suffix + ".wav")
-            taken.add(name.as_posix().casefold())
-        beside = path.parent in folders and path.parent != Path()
-        jobs.append(_Job(path, name, beside))
-    return jobs
-
-
-def _files(root: Path, folder: Path) -> Iterator[Path]:
-    """Files below a folder, links to files among them; links to folders may lead in circles."""
-    for entry in os.scandir(root / folder):
-        path = folder / entry.name
-        if entry.is_dir(follow_symlinks=False):
-            yield from _files(root, path)
-        elif not entry.is_dir():
-            yield path
-
-
-def _is_wav(path: Path) -> bool:
-    return path.suffix.lower() == ".wav"
-
-
-def _wav(path: Path, suffix: str) -> PurePosixPath:
-    """The name of the repaired file; a name that is not UTF-8 is spelled with escapes."""
-    known = promised(path) is not None
-    stem = path.stem if known else path.name
-    return PurePosixPath(readable(path.parent / (stem + suffix)))
-
-
-def _looks_like_audio(path: Path) -> bool:
-    if promised(path) is not None:
-        return True
-    try:
-        with path.open("rb") as file:
-            return sniff(file.read(16)) is not None
-    except OSError:
-        return False
-
-
-def _repaired(source: Path, target: Path, job: _Job, rate: int | None) -> RepairedFile:
+def _repaired(source: Path, target: Path, job: RepairJob, rate: int | None) -> RepairedFile:
     row = RepairedFile(readable(job.source), rate)
-    path = source / job.source
-    if any(part.startswith(".") for part in job.source.parts):
-        return replace(row, action=Action.LEFT_OUT, remark="hidden")
-    if not path.is_file():
-        return replace(row, action=Action.LEFT_OUT, remark="no regular file")
+    if job.refusal:
+        return replace(row, action=Action.LEFT_OUT, remark=job.refusal)
     try:
-        content = path.read_bytes()
+        content = (source / job.source).read_bytes()
     except OSError as error:
         remark = f"cannot be read: {error.strerror or type(error).__name__}"
         return replace(row, action=Action.LEFT_OUT, remark=remark)
     row = replace(row, source_sha256=hashlib.sha256(content).hexdigest())
-    if not _looks_like_audio(path):
+    try:
+        if job.audio:
+            return _repaired_audio(target, job, content, row)
         if job.beside_audio:
             return replace(row, action=Action.LEFT_OUT, remark="no audio, beside clips")
-        _write(target / row.source, content)
-        return replace(row, action=Action.COPIED, target=row.source, remark="no audio")
-    return _repaired_audio(target, job, content, row)
+        row = replace(row, action=Action.COPIED, remark="no audio")
+        return _written(target, job, content, row)
+    except OSError as error:
+        if error.errno in _DISK_LOST:
+            raise
+        remark = f"cannot be written: {error.strerror or type(error).__name__}"
+        return replace(row, action=Action.LEFT_OUT, remark=remark)
 
 
-def _repaired_audio(target: Path, job: _Job, content: bytes, row: RepairedFile) -> RepairedFile:
+def _written(target: Path, job: RepairJob, content: bytes, row: RepairedFile) -> RepairedFile:
+    _write(target / job.target, content)
+    return replace(row, target=str(job.target), bytes=len(content))
+
+
+def _repaired_audio(
+    target: Path, job: RepairJob, content: bytes, row: RepairedFile
+) -> RepairedFile:
     found = inspect(job.source, content)
     row = replace(
         row,
@@ -228,23 +219,22 @@ def _repaired_audio(target: Path, job: _Job, content: bytes, row: RepairedFile) 
         remark = found.problem or str(problem)
         return replace(row, action=Action.LEFT_OUT, remark=remark)
     rate = row.rate or decoded.rate
-    clean = found.format is Format.WAV and decoded.encoding == "PCM_16" and not decoded.problem
-    if clean and rate == decoded.rate and _is_wav(job.source):
+    clean = content[:4] == b"RIFF" and decoded.encoding == "PCM_16" and not decoded.problem
+    if clean and rate == decoded.rate and job.source.suffix.lower() == ".wav":
         action = Action.COPIED
     else:
         action = Action.SAVED if decoded.problem else Action.CONVERTED
         stream = io.BytesIO()
         soundfile.write(stream, samples, rate, subtype="PCM_16", format="WAV")
         content = stream.getvalue()
-    _write(target / job.target, content)
-    return replace(
+    row = replace(
         row,
         action=action,
-        target=str(job.target),
         sample_rate=rate,
         channels=samples.shape[1],
         seconds=len(samples) / rate,
     )
+    return _written(target, job, content, row)
 
 
 def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int16]:
@@ -271,7 +261,7 @@ def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int1
 
 def _write(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{os.getpid()}.tmp")
     try:
         temporary.write_bytes(content)
         temporary.replace(path)

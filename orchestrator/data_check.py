@@ -13,7 +13,7 @@ from features.clips import Dataset
 from orchestrator.csv_files import Cell, CsvWriter
 from orchestrator.folds import FoldError, assign_folds, leaks
 from orchestrator.plan import several
-from orchestrator.specification import FoldsSpec
+from orchestrator.sweep import Sweep
 
 COLUMNS = (
     *("clip", "label", "fold", "source", "format", "extension", "encoding", "seconds"),
@@ -34,6 +34,8 @@ class DataCheck:
         clips: what was found of each.
         leaks: sources and file contents in two folds.
         fold_fault: why there are no folds; empty where there are.
+        skip: whether a run leaves bad clips out (`data.on_bad_clip`).
+        leakage: whether a run lets leaks pass (`data.allow_leakage`).
     """
 
     dataset: Dataset
@@ -41,6 +43,8 @@ class DataCheck:
     clips: tuple[CheckedClip, ...]
     leaks: tuple[str, ...]
     fold_fault: str
+    skip: bool
+    leakage: bool
 
     @property
     def bad(self) -> list[CheckedClip]:
@@ -50,17 +54,22 @@ class DataCheck:
     @property
     def usable(self) -> bool:
         """Whether `run` would take the data as they are."""
-        return not self.bad and not self.leaks and not self.fold_fault
+        bad, leaks = self.bad and not self.skip, self.leaks and not self.leakage
+        return not bad and not leaks and not self.fold_fault
 
 
-def check_data(dataset: Dataset, spec: FoldsSpec, progress: Progress) -> DataCheck:
+def check_data(sweep: Sweep, dataset: Dataset, progress: Progress) -> DataCheck:
     """Look at every clip, and at the folds that a specification gives them."""
-    clips = check(dataset, progress)
+    data = sweep.settings.data
+    rates = sorted({c.features.sample_rate for c in sweep.configurations})
+    clips = check(dataset, rates, progress)
+    allowed = (data.on_bad_clip == "skip", data.allow_leakage)
     try:
-        folds = assign_folds(dataset, spec)
+        folds = assign_folds(dataset, sweep.settings.folds)
     except FoldError as error:
-        return DataCheck(dataset, tuple(c.fold for c in dataset.clips), clips, (), str(error))
-    return DataCheck(dataset, folds, clips, tuple(leaks(dataset, folds)), "")
+        own = tuple(clip.fold for clip in dataset.clips)
+        return DataCheck(dataset, own, clips, (), str(error), *allowed)
+    return DataCheck(dataset, folds, clips, tuple(leaks(dataset, folds)), "", *allowed)
 
 
 def write_csv(found: DataCheck, path: Path) -> None:
@@ -182,13 +191,17 @@ def _findings(found: DataCheck) -> Iterator[str]:
 
 
 def _verdict(found: DataCheck) -> str:
+    bad = several(len(found.bad), "bad clip")
+    leaking = several(len(found.leaks), "leak")
     if found.usable:
-        return "usable as it is"
+        left_out = f"; {bad} left out (data.on_bad_clip: skip)" if found.bad else ""
+        let_pass = f"; {leaking} let pass (data.allow_leakage)" if found.leaks else ""
+        return f"usable as it is{left_out}{let_pass}"
     reasons = []
-    if found.bad:
-        reasons.append(several(len(found.bad), "bad clip"))
-    if found.leaks:
-        reasons.append(several(len(found.leaks), "leak"))
+    if found.bad and not found.skip:
+        reasons.append(bad)
+    if found.leaks and not found.leakage:
+        reasons.append(leaking)
     if found.fold_fault:
         reasons.append("no folds")
     return f"not usable as it is: {', '.join(reasons)}"

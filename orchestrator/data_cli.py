@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from orchestrator.errors import FoldgridError, LostError, listing
+from orchestrator.errors import FoldgridError, LostError, listing, printable
 
 data = typer.Typer(
     help="Check, repair or fetch clips.",
@@ -44,10 +44,10 @@ def check(
     sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
     dataset = load_dataset(sweep)
     with counted(stderr_console(quiet), "checking", len(dataset.clips)) as progress:
-        found = check_data(dataset, sweep.settings.folds, progress)
+        found = check_data(sweep, dataset, progress)
     path = out or Path(f"{sweep.settings.name}_check.csv")
     write_csv(found, path.absolute())
-    print("\n".join(as_lines(found)))
+    print("\n".join(printable(line) for line in as_lines(found)))
     print(f"table: {path}")
     return 0 if found.usable else 1
 
@@ -67,23 +67,28 @@ def repair(
     from features.journal import JOURNAL
     from features.repair import Action, Repair, RepairError, lost
     from orchestrator.progress import counted, stderr_console
+    from orchestrator.session import interruptible
 
     try:
         work = Repair(source, target, rate)
-        with counted(stderr_console(quiet), "repairing", work.files, "files") as progress:
-            rows = work.run(progress)
+        console = stderr_console(quiet)
+        with counted(console, "repairing", work.files, "files") as bar, interruptible() as stop:
+            rows = work.run(bar, stop.is_set)
     except RepairError as error:
         raise FoldgridError(str(error)) from error
     except OSError as error:
         place = error.filename or target
         raise LostError(f"{place}: cannot write: {error.strerror or error}") from error
+    if rows is None:
+        print("interrupted; the same command goes on")
+        return 130
     counts = Counter(row.action for row in rows)
     for action in Action:
         if counts[action]:
             print(f"{counts[action]:6} {action}")
     for row in rows:
         if row.action in (Action.SAVED, Action.LEFT_OUT):
-            print(f"{row.action}  {row.source}: {row.remark}")
+            print(printable(f"{row.action}  {row.source}: {row.remark}"))
     print(f"table: {target / JOURNAL}")
     return 1 if any(lost(row) for row in rows) else 0
 

@@ -25,7 +25,7 @@ class FoldgridError(Exception):
 
     def lines(self) -> list[str]:
         """At most five faults and how many more there are, each on one line."""
-        shown = [" ".join(str(fault).split()) for fault in self.faults[:SHOWN]]
+        shown = [printable(" ".join(str(fault).split())) for fault in self.faults[:SHOWN]]
         rest = len(self.faults) - SHOWN
         return [*shown, f"and {rest} more"] if rest > 0 else shown
 
@@ -70,6 +70,15 @@ class Fault:
         where = f"{self.place}: {self.path}" if self.path else self.place
         hint = f" (did you mean {self.near}?)" if self.near else ""
         return f"{where}: found {self.found}; allowed {self.allowed}{hint}"
+
+
+def printable(text: str) -> str:
+    r"""Text for one line of a terminal: control characters, which could act on it, are escaped.
+
+    >>> printable("a" + chr(10) + "b" + chr(27) + "[2J")
+    'a\\nb\\x1b[2J'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str:

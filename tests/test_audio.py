@@ -98,7 +98,7 @@ def test_content_decides_and_not_the_extension(tmp_path: Path, name: str, kind: 
 
 
 def test_longer_than_one_block():
-    samples = np.random.default_rng(0).uniform(-1, 1, (1 << 20) + 7)
+    samples = np.random.default_rng(0).uniform(-1, 1, (1 << 23) + 7)
     waveform, rate = decode(encoded(samples, 8_000, "WAV", "FLOAT"))
     assert rate == 8_000
     assert np.array_equal(waveform, samples.astype(np.float32))

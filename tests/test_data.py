@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from features.audio import decode_all
 from features.formats import Format, sniff
 from features.repair import Repair, pcm
 from orchestrator.yaml_source import dump
@@ -241,6 +242,119 @@ def test_a_second_repair_writes_nothing_again(broken: Path, tmp_path: Path) -> N
     assert (target / "repair.csv").read_bytes() == journal
     again = Repair(broken, target, 8000).run(lambda done, of: None)
     assert {row.sample_rate for row in again if row.sample_rate} == {8000}
+
+
+def decoded_names(target: Path) -> dict[str, float]:
+    """Seconds of every file of a repaired folder, by name."""
+    return {
+        path.relative_to(target).as_posix(): soundfile.info(path).duration
+        for path in sorted(target.rglob("*.wav"))
+        if path.is_file()
+    }
+
+
+def test_no_two_files_get_one_name(tmp_path: Path) -> None:
+    source = tmp_path / "source" / "k"
+    source.mkdir(parents=True)
+    clips = {
+        **{"a.wav": ("WAV", 0.1), "a.WAV": ("WAV", 0.2), "a.mp3": ("MP3", 0.3)},
+        **{"b": ("OGG", 0.4), "b.wav": ("WAV", 0.5), "b.2.wav": ("WAV", 0.6)},
+        **{"c.mp3": ("FLAC", 0.7), "c.wav": ("WAV", 0.8), "c.mp3.wav": ("WAV", 0.9)},
+        **{"d.mp3": ("WAV", 1.0), "音" * 83 + ".wav": ("WAV", 1.1), "y" * 255: ("WAV", 1.2)},
+    }
+    for name, (kind, seconds) in clips.items():
+        (source / name).write_bytes(encoded(tone(seconds), RATE, kind))
+    (source / "d.wav").mkdir()
+    (source / "d.wav" / "e.wav").write_bytes(encoded(tone(1.3), RATE, "WAV"))
+    target = tmp_path / "clean"
+    rows = Repair(tmp_path / "source", target).run(lambda done, of: None)
+    assert rows is not None
+    assert all(row.target for row in rows), rows
+    found = decoded_names(target)
+    assert len(found) == len(rows) == 13
+    assert {f"k/{n}" for n in ("a.wav", "b.wav", "b.2.wav", "c.wav", "c.mp3.wav")} <= set(found)
+    expected = sorted([*(seconds for _, seconds in clips.values()), 1.3])
+    assert sorted(found.values()) == pytest.approx(expected, abs=0.08)
+
+
+def test_odd_files_are_rows_and_do_not_stop_a_repair(tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    (source / "k").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    wave = encoded(tone(0.1), RATE, "WAV", "PCM_16")
+    (source / "k" / "a.wav").write_bytes(wave)
+    (tmp_path / "elsewhere" / "b.wav").write_bytes(wave)
+    os.mkfifo(source / "k" / "pipe")
+    (source / "k" / "gone.wav").symlink_to(tmp_path / "nothing")
+    (source / "linked").symlink_to(tmp_path / "elsewhere")
+    (source / "k" / "circle").symlink_to(source)
+    rows = Repair(source, tmp_path / "clean").run(lambda done, of: None)
+    assert rows is not None
+    assert {row.source: row.action for row in rows} == {
+        "k/a.wav": "copied",
+        "k/circle": "left out",
+        "k/gone.wav": "left out",
+        "k/pipe": "left out",
+        "linked/b.wav": "copied",
+    }
+
+
+def test_a_continued_repair_is_what_a_fresh_one_would_be(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "clean"
+    (source / "k").mkdir(parents=True)
+    (source / "k" / "d.mp3").write_bytes(encoded(tone(0.3), RATE, "MP3"))
+    (source / "k" / "e.wav").write_bytes(encoded(tone(0.4), RATE, "WAV", "PCM_16"))
+    Repair(source, target).run(lambda done, of: None)
+    (source / "k" / "d.wav").write_bytes(encoded(tone(0.5), RATE, "WAV", "PCM_16"))
+    (source / "k" / "e.wav").unlink()
+    (target / "k" / "d.wav").write_bytes(b"RIFF")
+    Repair(source, target).run(lambda done, of: None)
+    found = decoded_names(target)
+    assert set(found) == {"k/d.wav", "k/d.mp3.wav"}
+    assert found["k/d.wav"] == 0.5
+    assert Repair(source, tmp_path / "fresh").run(lambda done, of: None) is not None
+    assert decoded_names(tmp_path / "fresh") == found
+
+
+def test_a_stopped_repair_says_so_and_goes_on(broken: Path, tmp_path: Path) -> None:
+    done: list[int] = []
+    work = Repair(broken, tmp_path / "clean")
+    assert work.run(lambda number, of: done.append(number), lambda: len(done) >= 5) is None
+    assert len(done) == 5
+    (tmp_path / "clean" / "repair.csv").open("ab").write(b"k/\xc3")
+    rows = Repair(broken, tmp_path / "clean").run(lambda number, of: None)
+    assert rows is not None
+    assert len(rows) == 25
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "FLAC", "OGG", "RF64"])
+def test_truncation_is_found_and_what_is_there_is_saved(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    whole = encoded(rng.normal(0, 0.1, 4 * RATE), RATE, kind)
+    assert not decode_all(whole).problem
+    cut = decode_all(whole[: len(whole) * 6 // 10])
+    assert cut.problem.startswith("truncated: ")
+    assert RATE < len(cut.samples) < 3.5 * RATE
+
+
+def test_check_and_run_agree_on_what_they_let_pass(
+    foldgrid: Any, broken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "found.csv"
+    spec = spec_of(tmp_path / "s.yaml", broken, on_bad_clip="skip", allow_leakage=True)
+    result = foldgrid("data", "check", spec, "--out", out)
+    assert result.code == 0
+    assert "usable as it is; 5 bad clips left out (data.on_bad_clip: skip)" in result.out
+    root = tmp_path / "short"
+    for label in ("a", "b"):
+        (root / label).mkdir(parents=True)
+        for i in range(3):
+            content = encoded(tone(0.5 + i / 10), RATE, "WAV", "PCM_16")
+            (root / label / f"{i}.wav").write_bytes(content + label.encode())
+    (root / "a" / "one.wav").write_bytes(encoded(tone(1 / 96_000, 96_000), 96_000, "WAV"))
+    result = foldgrid("data", "check", spec_of(tmp_path / "s.yaml", root), "--out", out)
+    assert result.code == 1
+    assert "bad   a/one.wav: no samples at 16000 Hz" in result.out
 
 
 def test_a_killed_repair_goes_on(broken: Path, tmp_path: Path) -> None:
