@@ -8,7 +8,7 @@ LONGEST = 300
 """Characters of an error line."""
 
 _QUOTED_PATH = re.compile(r"""(?P<quote>['"])(?:file://)?~?/(?P<path>[^'"\n]*)(?P=quote)""")
-_PATH = re.compile(r"""(?<![\w:/.~)\]}])(?:file://)?~?/(?P<path>[^\s'"`,;:()<>\[\]{}]+)""")
+_PATH = re.compile(r"""(?<![\w:/.~)\]}<])(?:file://)?~?/(?P<path>[^\s'"`,;:()<>\[\]{}]+)""")
 _ADDRESS = re.compile(r"(?:\s+at)?\s*\b0x[0-9a-fA-F]+\b")
 _PROCESS = re.compile(r"\b(pid|process(?: id)?)\b\s*[=:]?\s*\d+\b", re.IGNORECASE)
 

@@ -28,27 +28,46 @@ class RunSet:
     trials: tuple[Trial, ...]
 
 
+_Values = tuple[tuple[str, Value | None], ...]
+
+
 def run_sets(plan: Plan) -> tuple[RunSet, ...]:
     """The run sets in plan order; every trial is in one."""
     index = sets_by_configuration(plan)
     members: dict[int, list[Trial]] = {}
     for trial in plan.trials:
         members.setdefault(index[trial.configuration.id], []).append(trial)
-    varying = _varying_by_model(plan)
-    return tuple(_run_set(varying, trials) for trials in members.values())
+    names, varying = _names(plan), _varying_by_model(plan)
+    return tuple(_run_set(names, varying, trials) for trials in members.values())
 
 
 def sets_by_configuration(plan: Plan) -> dict[str, int]:
     """The number of the run set, counted from 0 in plan order, for each configuration."""
-    varying = _varying_by_model(plan)
     numbers: dict[str, int] = {}
-    result = {}
+    return {
+        configuration: numbers.setdefault(canonical([model, *values]), len(numbers))
+        for configuration, (model, values) in _names(plan).items()
+    }
+
+
+def _names(plan: Plan) -> dict[str, tuple[str, _Values]]:
+    """Model and varying values without the heads, which name the set of each configuration.
+
+    Two configurations can look alike: a null is shown as an absent value. The second then has
+    its identity among its values.
+    """
+    varying = _varying_by_model(plan)
+    taken: set[str] = set()
+    names = {}
     for configuration in plan.configurations:
         name = configuration.model.name
         values = _values(configuration, varying[name])
-        key = canonical([name, [value for _, value in values]])
-        result[configuration.id] = numbers.setdefault(key, len(numbers))
-    return result
+        look = canonical([name, values, configuration.parameters.get(HEADS)])
+        if look in taken:
+            values = (*values, ("configuration", configuration.id))
+        taken.add(look)
+        names[configuration.id] = (name, values)
+    return names
 
 
 def twice_validated(trials: Iterable[Trial]) -> frozenset[int]:
@@ -64,15 +83,11 @@ def repeated(plan: Plan) -> bool:
     return len({trial.seed for trial in plan.trials}) > 1
 
 
-def _run_set(varying: dict[str, tuple[str, ...]], trials: list[Trial]) -> RunSet:
-    first = trials[0].configuration
-    paths = varying[first.model.name]
-    return RunSet(
-        model=first.model.name,
-        values=_values(first, paths),
-        by_fold=HEADS in paths,
-        trials=tuple(trials),
-    )
+def _run_set(
+    names: dict[str, tuple[str, _Values]], varying: dict[str, tuple[str, ...]], trials: list[Trial]
+) -> RunSet:
+    model, values = names[trials[0].configuration.id]
+    return RunSet(model, values, by_fold=HEADS in varying[model], trials=tuple(trials))
 
 
 def _varying_by_model(plan: Plan) -> dict[str, tuple[str, ...]]:
@@ -82,8 +97,6 @@ def _varying_by_model(plan: Plan) -> dict[str, tuple[str, ...]]:
     return {name: varying_paths(tuple(found)) for name, found in configurations.items()}
 
 
-def _values(
-    configuration: Configuration, varying: tuple[str, ...]
-) -> tuple[tuple[str, Value | None], ...]:
+def _values(configuration: Configuration, varying: tuple[str, ...]) -> _Values:
     parameters = configuration.parameters
     return tuple((path, parameters.get(path)) for path in varying if path != HEADS)

@@ -263,16 +263,10 @@ def _plain(value: object) -> object:
     return value
 
 
-_PARAMS = "model.params."
-
-
 def _leaves(data: dict[str, Any], prefix: str = "") -> list[tuple[str, Value]]:
     leaves: list[tuple[str, Value]] = []
     for key, value in data.items():
-        if value is None and prefix.startswith(_PARAMS):
-            # A user's own parameter that is null is given, not absent.
-            leaves.append((f"{prefix}{key}", "null"))
-        elif isinstance(value, dict):
+        if isinstance(value, dict):
             leaves.extend(_leaves(value, f"{prefix}{key}."))
         elif value is not None:
             leaves.append((f"{prefix}{key}", value))

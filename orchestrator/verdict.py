@@ -23,6 +23,9 @@ CLEAR = 0.05
 LEAD = 0.2
 """Likewise for a lead worth the name; above it, it is too close to call."""
 
+_FEW = "too few folds to tell"
+"""Where not even a lead in every fold could be told from chance."""
+
 Fold = tuple[int | None, int]
 
 
@@ -180,8 +183,10 @@ def _against_runner_up(comparison: Comparison, metric: ScoreText, mode: str) -> 
     word = "higher" if mode == "min" else "lower"
     distance = f"{metric.difference(abs(comparison.difference))} {word}"
     if n == 1:
-        return f"The runner-up is {distance} in the only fold: too close to call."
-    return f"The runner-up is {distance} on average and {where}: {comparison.certainty}."
+        return f"The runner-up is {distance} in the only fold: {_FEW}."
+    few = comparison.certainty is Certainty.TOO_CLOSE and 2 / 2**n > LEAD
+    judgement = _FEW if few else comparison.certainty
+    return f"The runner-up is {distance} on average and {where}: {judgement}."
 
 
 def _chance(comparison: Comparison) -> list[str]:

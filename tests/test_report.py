@@ -338,7 +338,7 @@ class TestNumbers:
         assert [row[:2] for row in table[1:]] == [["Fold 2", "48.75"], ["Fold 3", "60.00"]]
         assert "6.25 ± 0.00 %" in page.sections["result"]
         assert "never used for any choice" in page.sections["result"]
-        assert "better in 1 of 2 folds: too close to call" in page.sections["result"]
+        assert "better in 1 of 2 folds: too few folds to tell" in page.sections["result"]
         best = page.tables["Of the configurations with every fold finished"]
         assert ["train.optimizer.weight_decay", "0.01"] in best
         assert ["optimizer", "sgd"] in best
@@ -425,7 +425,7 @@ class TestStates:
         check_whole(page)
         assert "reaches a validation accuracy of 60.0 % over 1 fold" in page.sections["head"]
         result = page.sections["result"]
-        assert "10.0 points lower in the only fold: too close to call" in result
+        assert "10.0 points lower in the only fold: too few folds to tell" in result
         assert "test" not in result.lower()
         assert "No fold is held out for a test" in page.sections["setup"]
         assert all("Test" not in cell for rows in page.tables.values() for cell in rows[0])

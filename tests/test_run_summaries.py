@@ -366,3 +366,20 @@ def test_allowed_leakage_is_said_in_a_last_column(summarize: Summarize) -> None:
     (table,) = summarize(plan_of(trials, leakage_allowed=True), [0.5]).values()
     assert table["Metric"] == ["Fold 2", "leakage_allowed"]
     assert {table[row][-1] for row in ROWS} == {"true"}
+
+
+def test_configurations_that_look_alike_have_tables_of_their_own(tmp_path: Path) -> None:
+    alike = [
+        configuration(FactorySpec(name="nets:own", params=params))
+        for params in ({}, {"gain": None})
+    ]
+    plan = product(alike, folds=(2, 3))
+    ledger = Ledger.open(tmp_path)
+    ledger.write_plan(plan)
+    write_tables(tmp_path)
+    names = sorted(path.name for path in (tmp_path / "tables").glob("run_summary_nets*.csv"))
+    assert len(names) == 2
+    assert any(alike[1].id in name for name in names)
+    for name in names:
+        with (tmp_path / "tables" / name).open(encoding="utf-8", newline="") as stream:
+            assert next(csv.reader(stream)) == ["Metric", "Fold 2", "Fold 3"]
