@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from features import synthetic
 from features.clips import Clip, Dataset, DatasetError
-from features.formats import lacks_end, missing_bytes
+from features.formats import Format, lacks_end, missing_bytes, sniff
 
 _BLOCK = 1 << 23
 """Frames decoded at a time. After a block soundfile seeks, which an MP3 file's decoder takes for
@@ -97,7 +97,7 @@ def decode_all(content: bytes) -> Decoded:
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
         with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate, encoding = int(file.samplerate), str(file.subtype)
+            rate, encoding, claimed = int(file.samplerate), str(file.subtype), int(file.frames)
             blocks, broken = _read(file, _BLOCK)
         if broken:
             with soundfile.SoundFile(io.BytesIO(content)) as file:
@@ -109,7 +109,7 @@ def decode_all(content: bytes) -> Decoded:
     samples = np.concatenate(blocks)
     if broken:
         broken = f"truncated: only {len(samples)} frames can be decoded ({broken})"
-    problems = [broken or _truncation(content), _not_finite(samples)]
+    problems = [broken or _truncation(content, len(samples), claimed), _not_finite(samples)]
     return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
 
 
@@ -128,8 +128,11 @@ def _reason(error: soundfile.LibsndfileError) -> str:
     return str(error.error_string).rstrip(".").removeprefix("Error : ")
 
 
-def _truncation(content: bytes) -> str:
+def _truncation(content: bytes, read: int, claimed: int) -> str:
     """What is missing of a file that was cut off, or nothing."""
+    # The length of an MP3 file is exact, but for its padding, or estimated from its size.
+    if sniff(content) is Format.MP3 and read < 0.9 * claimed < 1 << 40:
+        return f"truncated: {read} of about {claimed} frames are there"
     missing = missing_bytes(content)
     if missing:
         return f"truncated: {missing[0]} of {missing[1]} bytes of samples are there"

@@ -132,6 +132,8 @@ class Journal:
 
 
 def _entry(row: dict[str, str]) -> RepairedFile | None:
+    if any(value is None for value in row.values()):
+        return None
     try:
         return RepairedFile.from_cells(row)
     except (KeyError, ValueError, TypeError):

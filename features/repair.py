@@ -21,6 +21,7 @@ import soxr
 from numpy.typing import NDArray
 
 from features.audio import BadClip, decode_all
+from features.companions import Names, in_line
 from features.inspection import inspect
 from features.journal import JOURNAL, Journal, RepairedFile, readable
 from features.repair_plan import RepairJob, plan_repair
@@ -28,7 +29,15 @@ from features.repair_plan import RepairJob, plan_repair
 Progress = Callable[[int, int], None]
 
 
-_DISK_LOST = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM)
+_DISK_LOST = (
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.EACCES,
+    errno.EPERM,
+    errno.EFBIG,
+)
 """Errors that the next file would meet too."""
 
 _HARMLESS = ("hidden", "no audio, beside clips")
@@ -46,6 +55,8 @@ class Action(StrEnum):
     """It was a clean 16-bit WAV file, or no audio: the same bytes."""
     CONVERTED = "converted"
     """It was decoded whole and written as 16-bit WAV."""
+    IN_LINE = "brought in line"
+    """A table, its rows naming the repaired files, without those of files that were lost."""
     SAVED = "saved in part"
     """Something of it was lost or set to zero."""
     LEFT_OUT = "left out"
@@ -61,6 +72,7 @@ class Repair:
     2. A clean 16-bit WAV file at the right rate is copied as it is.
     3. What is no audio is copied if it lies in the root, or in a folder without audio (tables of
        metadata); beside clips it is left out, since `dataset: folder` would take it for one.
+       A table that names clips is brought in line with their new names.
        Hidden files and folders are left out too.
     4. No two files get one name, see `features.repair_plan`.
     5. Links are followed, except those that lead back to their own folder.
@@ -115,9 +127,29 @@ class Repair:
                     append(row)
                 rows.append(row)
                 progress(number, self.files)
+        rows = self._tables_in_line(rows)
         self._remove_stale(before, rows)
         journal.close(rows)
         return tuple(rows)
+
+    def _tables_in_line(self, rows: list[RepairedFile]) -> list[RepairedFile]:
+        """Rewrite tables that name clips which have another name now, or none."""
+        sounds = [row for row, job in zip(rows, self._jobs, strict=True) if job.audio]
+        names = Names(
+            {row.source: row.target for row in sounds if row.target},
+            {row.source for row in sounds if not row.target},
+        )
+        found = []
+        for row, job in zip(rows, self._jobs, strict=True):
+            if row.target and not job.audio and job.source.suffix.lower() == ".csv":
+                content = (self._source / job.source).read_bytes()
+                folder = job.source.parent.as_posix()
+                content, said = in_line(content, "" if folder == "." else folder, names)
+                row = _written(self._target, job, content, row)
+                action = Action.IN_LINE if said else Action.COPIED
+                row = replace(row, action=action, remark=said or "no audio")
+            found.append(row)
+        return found
 
     def _begun(self, journal: Journal) -> dict[str, RepairedFile]:
         """The rows of an earlier repair, the target being there and writable."""
@@ -148,8 +180,9 @@ class Repair:
         """Remove what an earlier repair made and this one would not."""
         made = {row.target for row in rows}
         for row in before.values():
-            if row.target and row.target not in made:
-                (self._target / row.target).unlink(missing_ok=True)
+            path = self._target / row.target
+            if row.target and row.target not in made and _within(path, self._target):
+                path.unlink(missing_ok=True)
 
 
 def lost(row: RepairedFile) -> bool:
@@ -199,7 +232,11 @@ def _repaired(source: Path, target: Path, job: RepairJob, rate: int | None) -> R
 
 
 def _written(target: Path, job: RepairJob, content: bytes, row: RepairedFile) -> RepairedFile:
-    _write(target / job.target, content)
+    path = target / job.target
+    if not _within(path, target):
+        remark = "cannot be written: a link in the target leads out of it"
+        return replace(row, action=Action.LEFT_OUT, remark=remark)
+    _write(path, content)
     return replace(row, target=str(job.target), bytes=len(content))
 
 
@@ -257,6 +294,11 @@ def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int1
     # Not left to libsndfile, whose factors for reading and writing differ by 1 in 32768.
     levels: NDArray[np.int16] = np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
     return levels
+
+
+def _within(path: Path, target: Path) -> bool:
+    """Whether no link leads out of the target: it could lead anywhere, into the source too."""
+    return path.parent.resolve().is_relative_to(target)
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import soundfile
 
 from features.formats import promised, sniff
 from features.journal import JOURNAL, readable
@@ -136,6 +139,16 @@ def _looks_like_audio(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return sniff(file.read(16)) is not None
+            return sniff(file.read(16)) is not None or _opens(file)
     except OSError:
+        return False
+
+
+def _opens(file: BinaryIO) -> bool:
+    """Whether libsndfile knows the format, one of the rarer ones: AU, CAF, W64."""
+    file.seek(0)
+    try:
+        with soundfile.SoundFile(file):
+            return True
+    except (soundfile.LibsndfileError, RuntimeError):
         return False

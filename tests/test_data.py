@@ -316,6 +316,47 @@ def test_a_continued_repair_is_what_a_fresh_one_would_be(tmp_path: Path) -> None
     assert decoded_names(tmp_path / "fresh") == found
 
 
+def test_a_repaired_manifest_names_the_repaired_files(foldgrid: Any, tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "clean"
+    source.mkdir()
+    lines = ["path,label"]
+    for label in ("a", "b"):
+        for i in range(3):
+            kind = "MP3" if i == 1 else "AU"
+            name = f"{label}{i}.{kind.lower()}"
+            (source / name).write_bytes(encoded(tone(0.5 + i / 10), RATE, kind) + label.encode())
+            lines.append(f"{name},{label}")
+    (source / "lost.wav").write_bytes(b"")
+    (source / "manifest.csv").write_text("\n".join([*lines, "lost.wav,a"]) + "\n")
+    for _ in range(2):
+        rows = Repair(source, target).run(lambda done, of: None)
+        assert rows is not None
+        actions = {row.source: row.action for row in rows}
+        assert actions["manifest.csv"] == "brought in line"
+        assert actions["a0.au"] == "converted"
+    text = (target / "manifest.csv").read_text(encoding="utf-8")
+    assert "a0.au.wav,a\na1.wav,a" in text
+    assert "lost" not in text
+    manifest = {"dataset": "manifest", "manifest": str(target / "manifest.csv")}
+    spec = spec_of(tmp_path / "s.yaml", target, **manifest)
+    assert foldgrid("data", "check", spec, "--out", tmp_path / "found.csv").code == 0
+
+
+def test_a_link_in_the_target_leads_nowhere(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "clean"
+    (source / "x").mkdir(parents=True)
+    content = encoded(tone(0.5), RATE, "WAV", "FLOAT")
+    (source / "x" / "a.wav").write_bytes(content)
+    Repair(source, target).run(lambda done, of: None)
+    (target / "x" / "a.wav").unlink()
+    (target / "x").rmdir()
+    (target / "x").symlink_to(source / "x")
+    rows = Repair(source, target).run(lambda done, of: None)
+    assert rows is not None
+    assert rows[0].action == "left out"
+    assert (source / "x" / "a.wav").read_bytes() == content
+
+
 def test_a_stopped_repair_says_so_and_goes_on(broken: Path, tmp_path: Path) -> None:
     done: list[int] = []
     work = Repair(broken, tmp_path / "clean")
@@ -327,7 +368,7 @@ def test_a_stopped_repair_says_so_and_goes_on(broken: Path, tmp_path: Path) -> N
     assert len(rows) == 25
 
 
-@pytest.mark.parametrize("kind", ["AIFF", "FLAC", "OGG", "RF64"])
+@pytest.mark.parametrize("kind", ["AIFF", "FLAC", "MP3", "OGG", "RF64"])
 def test_truncation_is_found_and_what_is_there_is_saved(kind: str, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     whole = encoded(rng.normal(0, 0.1, 4 * RATE), RATE, kind)
