@@ -324,7 +324,8 @@ def test_a_repaired_manifest_names_the_repaired_files(foldgrid: Any, tmp_path: P
         for i in range(3):
             kind = "MP3" if i == 1 else "AU"
             name = f"{label}{i}.{kind.lower()}"
-            (source / name).write_bytes(encoded(tone(0.5 + i / 10), RATE, kind) + label.encode())
+            seconds = 0.5 + i / 10 + 0.05 * (label == "b")
+            (source / name).write_bytes(encoded(tone(seconds), RATE, kind))
             lines.append(f"{name},{label}")
     (source / "lost.wav").write_bytes(b"")
     (source / "manifest.csv").write_text("\n".join([*lines, "lost.wav,a"]) + "\n")
