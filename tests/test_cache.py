@@ -446,7 +446,7 @@ class TestParents:
         self.wait_for_progress(process)
         os.killpg(process.pid, signal.SIGINT)
         # The pipes close only when every worker has ended too.
-        _, error = process.communicate(timeout=20)
+        _, error = process.communicate(timeout=60)
         assert process.returncode != 0
         assert error.count("Traceback") == 1
         assert error.strip().endswith("KeyboardInterrupt")
@@ -456,7 +456,7 @@ class TestParents:
         process = self.start(script, "hang")
         self.wait_for_progress(process)
         process.kill()
-        process.communicate(timeout=20)
+        process.communicate(timeout=60)
 
 
 class TestCacheRoot:
