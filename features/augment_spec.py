@@ -79,9 +79,8 @@ class AugmentSpec(_Spec):
     @property
     def changes_anything(self) -> bool:
         """Whether any augmentation is asked for."""
-        return any(value is not None for value in (self.spec_augment, self.mixup)) or any(
-            value is not None for value in (self.time_shift, self.gain)
-        )
+        wanted = (self.spec_augment, self.mixup, self.time_shift, self.gain)
+        return any(value is not None for value in wanted)
 
 
 def check_augment(spec: AugmentSpec, features: FeatureSpec) -> None:

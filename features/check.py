@@ -70,7 +70,7 @@ def _inspected(dataset: Dataset, clip: Clip, rates: Sequence[int]) -> Inspection
     except OSError as error:
         problem = f"cannot be read: {error.strerror or type(error).__name__}"
         return Inspection(None, path.suffix, problem=problem)
-    found = inspect(path, content)
+    found, _ = inspect(path, content)
     if found.problem or found.seconds >= SHORTEST_SECONDS:
         return found
     try:

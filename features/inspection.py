@@ -54,8 +54,8 @@ class Inspection:
         return (self.problem, *self.remarks) if self.problem else self.remarks
 
 
-def inspect(path: PurePath, content: bytes) -> Inspection:
-    """Look at a file's content under the name that it has.
+def inspect(path: PurePath, content: bytes) -> tuple[Inspection, Decoded | None]:
+    """Look at a file's content under the name that it has; what could be decoded comes along.
 
     1. `problem` is what `features.audio.decode` says: the reader of `run` decides.
     2. An extension that promises another format, or none of audio, is a remark: the reader goes
@@ -70,10 +70,10 @@ def inspect(path: PurePath, content: bytes) -> Inspection:
     except BadClip as problem:
         what = f"{found} content" if found else "text" if _is_text(content) else ""
         named = f"{problem} ({what})" if what else str(problem)
-        return Inspection(found, extension, problem=named, remarks=remarks)
+        return Inspection(found, extension, problem=named, remarks=remarks), None
     finite = decoded.samples[np.isfinite(decoded.samples)]
     peak = float(np.abs(finite).max(initial=0.0))
-    return Inspection(
+    inspection = Inspection(
         format=found,
         extension=extension,
         encoding=decoded.encoding,
@@ -84,6 +84,7 @@ def inspect(path: PurePath, content: bytes) -> Inspection:
         problem=decoded.problem,
         remarks=(*remarks, *_sound_remarks(decoded, peak)),
     )
+    return inspection, decoded
 
 
 def _extension_remark(path: PurePath, found: Format | None) -> str:

@@ -20,7 +20,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from features.audio import BadClip, decode_all
+from features.audio import BadClip
 from features.companions import Names, in_line
 from features.inspection import inspect
 from features.journal import JOURNAL, Journal, RepairedFile, readable
@@ -243,19 +243,19 @@ def _written(target: Path, job: RepairJob, content: bytes, row: RepairedFile) ->
 def _repaired_audio(
     target: Path, job: RepairJob, content: bytes, row: RepairedFile
 ) -> RepairedFile:
-    found = inspect(job.source, content)
+    found, decoded = inspect(job.source, content)
     row = replace(
         row,
         format=found.format.value if found.format else "",
         remark="; ".join(found.issues),
     )
-    try:
-        decoded = decode_all(content)
-        samples = pcm(decoded.samples, decoded.rate, row.rate or decoded.rate)
-    except BadClip as problem:
-        remark = found.problem or str(problem)
-        return replace(row, action=Action.LEFT_OUT, remark=remark)
+    if decoded is None:
+        return replace(row, action=Action.LEFT_OUT, remark=found.problem)
     rate = row.rate or decoded.rate
+    try:
+        samples = pcm(decoded.samples, decoded.rate, rate)
+    except BadClip as problem:
+        return replace(row, action=Action.LEFT_OUT, remark=found.problem or str(problem))
     clean = content[:4] == b"RIFF" and decoded.encoding == "PCM_16" and not decoded.problem
     if clean and rate == decoded.rate and job.source.suffix.lower() == ".wav":
         action = Action.COPIED

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from orchestrator import atomic
-from orchestrator.errors import RunDirectoryError
+from orchestrator.output_folder import make_folder, remove_stale
 
 Cell = str | int | float | bool | list[Any] | dict[str, Any] | None
 
@@ -86,10 +86,7 @@ class TableFolder:
         Raises:
             RunDirectoryError: it cannot be made.
         """
-        try:
-            self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path}: cannot write: {atomic.reason(error)}") from error
+        make_folder(self.path)
 
     @contextmanager
     def open(
@@ -127,9 +124,4 @@ class TableFolder:
         Raises:
             RunDirectoryError: one cannot be removed.
         """
-        current = set(self.written)
-        for path in sorted({p for pattern in patterns for p in self.path.glob(pattern)} - current):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise RunDirectoryError(f"{path}: cannot remove: {atomic.reason(error)}") from error
+        remove_stale(self.path, patterns, {path.name for path in self.written})

@@ -6,9 +6,9 @@ from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from pydantic_core import PydanticCustomError
 
 from features.augment_spec import AugmentSpec
+from orchestrator.specification import constraint
 
 NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
 LearningRate = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -17,12 +17,6 @@ Momentum = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 
 class _Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _constraint(field: str, found: object, allowed: str) -> PydanticCustomError:
-    """A fault between fields: which one to name, what was found and what is allowed."""
-    context = {"field": field, "found": str(found), "allowed": allowed}
-    return PydanticCustomError("constraint", "{field}: found {found}; allowed {allowed}", context)
 
 
 class SgdSpec(_Spec):
@@ -37,7 +31,7 @@ class SgdSpec(_Spec):
     @model_validator(mode="after")
     def _nesterov_needs_momentum(self) -> SgdSpec:
         if self.nesterov and self.momentum == 0:
-            raise _constraint("nesterov", "true", "false, or a momentum above 0")
+            raise constraint("nesterov", "true", "false, or a momentum above 0")
         return self
 
 
@@ -85,7 +79,7 @@ class StepSchedule(_Spec):
     def _ascending(self) -> StepSchedule:
         for i, (before, after) in enumerate(pairwise(self.milestones)):
             if after <= before:
-                raise _constraint(f"milestones.{i + 1}", after, f"an epoch after {before}")
+                raise constraint(f"milestones.{i + 1}", after, f"an epoch after {before}")
         return self
 
 
@@ -211,7 +205,7 @@ class TrainSpec(_Spec):
             and self.schedule.min_lr > lr
         ):
             allowed = f"at most the optimizer's lr, {lr:g}"
-            raise _constraint("schedule.min_lr", self.schedule.min_lr, allowed)
+            raise constraint("schedule.min_lr", self.schedule.min_lr, allowed)
         return self
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator import atomic
-from orchestrator.errors import RunDirectoryError
+from orchestrator.output_folder import make_folder, remove_stale
 from orchestrator.plot import Plot
 
 if TYPE_CHECKING:
@@ -35,10 +35,7 @@ class PlotFolder:
         Raises:
             RunDirectoryError: it cannot be made.
         """
-        try:
-            self.path.mkdir(exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"{self.path}: cannot write: {atomic.reason(error)}") from error
+        make_folder(self.path)
 
     def save(self, figure: Figure, name: str, section: str, title: str, description: str) -> None:
         """Write one picture in one step; equal figures give equal bytes.
@@ -63,14 +60,7 @@ class PlotFolder:
         Raises:
             RunDirectoryError: one cannot be removed.
         """
-        current = {plot.path.name for plot in self.plots}
-        for path in sorted({p for pattern in patterns for p in self.path.glob(pattern)}):
-            if path.name not in current:
-                try:
-                    path.unlink(missing_ok=True)
-                except OSError as error:
-                    said = atomic.reason(error)
-                    raise RunDirectoryError(f"{path}: cannot remove: {said}") from error
+        remove_stale(self.path, patterns, {plot.path.name for plot in self.plots})
 
 
 def _png(figure: Figure) -> bytes:
