@@ -40,6 +40,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
+from ray._private import ray_constants
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from ray.tune.stopper import Stopper
 
@@ -279,20 +280,35 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
         # Else Ray makes up a token of its own and leaves it in the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cores = usable_cores()
-        ray.init(
-            # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.
-            address="local",
-            num_cpus=cores,
-            object_store_memory=int(nbytes * 1.1) + _SPARE_STORE,
-            include_dashboard=False,
-            _node_ip_address="127.0.0.1",
-            _temp_dir=str(folder / "ray"),
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
+        with _loopback():
+            ray.init(
+                # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.
+                address="local",
+                num_cpus=cores,
+                object_store_memory=int(nbytes * 1.1) + _SPARE_STORE,
+                include_dashboard=False,
+                _temp_dir=str(folder / "ray"),
+                logging_level=logging.ERROR,
+                log_to_driver=False,
+            )
     except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
         where = f"--address {address}" if address else "a Ray on this machine"
         raise ClusterError(f"{where}: found no Ray to use ({_line(error)})") from error
+
+
+@contextmanager
+def _loopback() -> Iterator[None]:
+    """Let a Ray that starts here listen on loopback only.
+
+    Otherwise it looks for the address that other machines reach this one by, even where it is
+    given 127.0.0.1, and its servers listen on every interface.
+    """
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
 
 
 def _knock(address: str) -> None:
