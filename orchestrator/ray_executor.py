@@ -25,12 +25,12 @@ os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 import logging
 import secrets
 import shutil
-import signal
 import socket
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -249,26 +249,27 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     # Short, since sockets below it may have no path of more than 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        # Ray takes SIGTERM for itself; ours ends the sweep in good order.
-        with _same_handlers():
-            _connect(address, nbytes, folder)
-        yield folder
+        with _connected(lambda: _connect(address, nbytes, folder)):
+            yield folder
     finally:
-        ray.shutdown()
         if token is None:
             os.environ.pop("RAY_AUTH_TOKEN", None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _same_handlers() -> Iterator[None]:
-    """Put the handlers of SIGINT and SIGTERM back that stood before."""
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    yield
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _connected(connect: Callable[[], None]) -> Iterator[None]:
+    """Connect in a thread: in the main one Ray takes SIGTERM for itself, from its first moment.
+
+    The thread lives as long as the connection: the processes that it starts end with it.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            pool.submit(connect).result()
+            yield
+        finally:
+            ray.shutdown()
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
