@@ -11,7 +11,7 @@ random time, so that they fall into imports, feature extraction, training and th
 alike. Data are the ESC-10 clips in $ESC10_DIR, else the synthetic ones.
 
 The exit code is 0 if every trial finished, every table but timings.csv is the same to the byte, no
-result.json was written twice, no attempt was counted twice and no driver ended otherwise than it
+result.json was written twice and no driver ended otherwise than it
 should.
 """
 
@@ -56,18 +56,45 @@ SILENT = 300.0
 """Seconds without a new record after which a sweep counts as hanging."""
 
 
+MODEL = """\
+from pathlib import Path
+import torch
+from models.cnn1d import cnn1d
+from models.cnn_transformer import cnn_transformer
+
+BATCHES = Path(__file__).with_name("batches")
+
+
+def count(module, inputs):
+    if module.training and torch.is_grad_enabled():
+        with BATCHES.open("ab", buffering=0) as stream:
+            stream.write(b".")
+
+
+def build(input_shape, classes, net="cnn1d"):
+    channels = input_shape[0]
+    if net == "cnn1d":
+        model = cnn1d(channels, classes, "bands")
+    else:
+        model = cnn_transformer(channels, classes, "bands", heads=2, layers=1, dropout=0.2)
+    model.register_forward_pre_hook(count)
+    return model
+"""
+"""The two models of this program, with a byte on the disk for each batch that they train on."""
+
+
 def specification(trials: int, epochs: int, esc10: bool) -> dict[str, Any]:
     """Trials in which a badly restored model, optimizer, schedule or generator shows."""
     data = {"dataset": "esc10", "root": "${ESC10_DIR}"} if esc10 else {"dataset": "synthetic"}
     folds = [2, 3, 4, 5]
     decays = max(1, trials // (2 * len(folds)))
-    models = [{"name": "cnn1d"}, {"name": "cnn_transformer", "heads": 2, "layers": 1}]
+    nets = {"grid": ["cnn1d", "cnn_transformer"]}
     return {
         "name": "faults",
         "data": data,
         "features": {"kind": "log_mel", "sample_rate": 8000, "seconds": 2.0, "n_mels": 32},
         "folds": {"test": 1, "validate": folds[: max(1, trials // (2 * decays))]},
-        "model": {"grid": models},
+        "model": {"name": "counted:build", "params": {"net": nets}},
         "train": {
             "epochs": epochs,
             "batch_size": 16,
@@ -230,14 +257,14 @@ class Story:
         seconds: wall time from the first start to the last end.
         kills: how many of each kind, drivers by signal.
         starts: of the driver.
-        codes: exit codes of drivers, None of our making left out.
+        batches: trained on, by all attempts together.
         faults: what should not have happened.
     """
 
     seconds: float = 0.0
     kills: Counter[str] = field(default_factory=Counter)
     starts: int = 0
-    codes: Counter[int] = field(default_factory=Counter)
+    batches: int = 0
     faults: list[str] = field(default_factory=list)
 
 
@@ -253,6 +280,8 @@ class Sweep:
         run = [sys.executable, "-m", "orchestrator.cli", "run", str(spec), "--out", str(run_dir)]
         self._command = [*run, "--quiet", *options]
         self._driver: subprocess.Popen[bytes] | None = None
+        self._batches = spec.with_name("batches")
+        self._batches.unlink(missing_ok=True)
         self._begun = time.monotonic()
         self.watch.start()
 
@@ -297,7 +326,6 @@ class Sweep:
         if not self.ended:
             return
         assert self._driver is not None
-        self.story.codes[self._driver.returncode] += 1
         if self._driver.returncode != 0:
             self.fault(f"a driver ended by itself with {self._driver.returncode}: {self._said()}")
         self.start()
@@ -325,12 +353,12 @@ class Sweep:
                 self._driver.wait()
                 break
             assert self._driver is not None
-            self.story.codes[self._driver.returncode] += 1
             if self._driver.returncode == 0:
                 break
             self.fault(f"a driver ended by itself with {self._driver.returncode}: {self._said()}")
             self.start()
         self.story.seconds = time.monotonic() - self._begun
+        self.story.batches = self._batches.stat().st_size
         self.watch.end()
 
     def fault(self, text: str) -> None:
@@ -415,9 +443,10 @@ def verdict(sweep: Sweep, expected: dict[str, bytes], trials: int) -> list[str]:
     return faults
 
 
-def show(name: str, sweep: Sweep, undisturbed: float) -> None:
-    """Print the figures of a sweep."""
+def show(name: str, sweep: Sweep, undisturbed: Story) -> None:
+    """Print the figures of a sweep beside those of the undisturbed one."""
     story = sweep.story
+    epochs = len(rows(sweep.run_dir, "epochs"))
     attempts = [int(row["attempts"]) for row in rows(sweep.run_dir, "timings")]
     print(f"\n{name}")
     for kind, count in sorted(story.kills.items()):
@@ -430,8 +459,12 @@ def show(name: str, sweep: Sweep, undisturbed: float) -> None:
         ("records changed", len(set(sweep.watch.changed))),
     ):
         print(f"  {label:33}{value:8}")
+    again = story.batches / undisturbed.batches
+    print(f"  {'epochs in the tables':33}{epochs:8}")
+    print(f"  {'epochs trained by all attempts':33}{epochs * again:8.1f}")
+    print(f"  {'against undisturbed':33}{again:8.2f}")
     print(f"  {'wall time, s':33}{story.seconds:8.1f}")
-    print(f"  {'against undisturbed':33}{story.seconds / undisturbed:8.2f}")
+    print(f"  {'against undisturbed':33}{story.seconds / undisturbed.seconds:8.2f}")
 
 
 def arguments() -> argparse.Namespace:
@@ -443,36 +476,35 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--data", choices=["auto", "esc10", "synthetic"], default="auto")
-    parser.add_argument("--spec", type=Path, help="a specification to run in place of the own one")
     parser.add_argument("--out", type=Path, help="keep the run directories here")
     return parser.parse_args()
 
 
 def run(given: argparse.Namespace, folder: Path) -> list[str]:
     """Run the sweeps and print what came out; what is wrong."""
-    spec = given.spec or folder / "faults.yaml"
-    if given.spec is None:
-        esc10 = given.data == "esc10" or (given.data == "auto" and "ESC10_DIR" in os.environ)
-        document = specification(given.trials, given.epochs, esc10)
-        spec.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    spec = folder / "faults.yaml"
+    esc10 = given.data == "esc10" or (given.data == "auto" and "ESC10_DIR" in os.environ)
+    document = specification(given.trials, given.epochs, esc10)
+    spec.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
+    (folder / "counted.py").write_text(MODEL, encoding="utf-8")
     whole = Sweep(spec, folder / "undisturbed", (), given.seed)
     disturbed(whole, OwnRay(), [])
     expected = table_files(whole.run_dir)
     trials = len(rows(whole.run_dir, "trials"))
-    show(f"undisturbed, {trials} trials", whole, whole.story.seconds)
+    show(f"undisturbed, {trials} trials", whole, whole.story)
     faults = verdict(whole, expected, trials)
     if given.kills:
         shares = {"driver": 2, "worker": 2, "node": 1}
         with real_cluster(given.seed) as cluster:
             sweep = Sweep(spec, folder / "cluster", cluster.options, given.seed)
             disturbed(sweep, cluster, draw(given.seed, given.kills, trials, shares))
-        show("on a cluster of three nodes", sweep, whole.story.seconds)
+        show("on a cluster of three nodes", sweep, whole.story)
         faults += verdict(sweep, expected, trials)
     if given.own_kills:
         shares = {"driver": 1, "worker": 1}
         sweep = Sweep(spec, folder / "own", (), given.seed)
         disturbed(sweep, OwnRay(), draw(given.seed + 1, given.own_kills, trials, shares))
-        show("on a Ray of its own", sweep, whole.story.seconds)
+        show("on a Ray of its own", sweep, whole.story)
         faults += verdict(sweep, expected, trials)
     return faults
 
@@ -481,7 +513,7 @@ def main() -> None:
     """Run, and exit with 1 if anything is not as it should be."""
     given = arguments()
     with tempfile.TemporaryDirectory() as name:
-        folder = given.out or Path(name)
+        folder = (given.out or Path(name)).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         faults = run(given, folder)
     print("\n" + "\n".join(f"FAULT: {fault}" for fault in faults) if faults else "\nno fault")
