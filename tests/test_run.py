@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from sklearn import metrics
 
+from orchestrator.checkpoint import Checkpoint
 from orchestrator.yaml_source import read
 
 SERIAL = ("--executor", "serial", "--quiet")
@@ -214,6 +215,103 @@ def test_extend_keeps_what_is_finished(foldgrid, write_spec, run_dir: Path, tmp_
     fewer = foldgrid("run", write_spec(), "--out", copy, "--extend", *SERIAL)
     assert fewer.code == 2
     assert "--extend: 2 trials of the run directory are not in the new plan" in fewer.err
+
+
+def test_extend_refuses_other_folds_under_the_same_numbers(
+    foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    data = {"dataset": "folder", "root": str(clips), "source_pattern": r"(\w+/\d)-"}
+    spec = write_spec(data=data, folds={"k": 3, "test": 1, "validate": [2]})
+    out = tmp_path / "run"
+    assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+    more = ("--set", "folds.validate=[2, 3]", "--out", out, "--extend", *SERIAL)
+    for other in ("folds.k=4", "folds.seed=1", "folds.stratify=false"):
+        result = foldgrid("run", spec, "--set", other, *more)
+        assert result.code == 2
+        assert other.split("=")[0] in result.err
+    assert foldgrid("run", spec, *more).code == 0
+    assert len(rows(out, "trials")) == 4
+
+
+# Checkpoints and limits
+
+
+def test_a_time_limit_saves_and_the_same_command_goes_on(
+    foldgrid, tables_of, write_spec, tmp_path: Path
+) -> None:
+    spec = write_spec(train={"epochs": 60, "batch_size": 4}, checkpoint={"every": 7})
+    whole, limited = tmp_path / "whole", tmp_path / "limited"
+    assert foldgrid("run", spec, "--out", whole, *SERIAL).code == 0
+    limit = ("--set", "execution.time_limit=0.3", "--out", limited, *SERIAL)
+    result = foldgrid("run", spec, *limit)
+    assert result.code == 1
+    assert "to continue: foldgrid run" in result.out
+    assert len(list(limited.glob("trials/*/checkpoint.pt"))) == 1
+    assert foldgrid("run", spec, "--out", limited, *SERIAL).code == 0
+    assert "goes on from epoch" in (limited / "log.txt").read_text()
+    assert not list(limited.glob("trials/*/checkpoint.pt"))
+    assert tables_of(limited) == tables_of(whole)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "another"])
+def test_a_damaged_checkpoint_is_named_and_the_trial_begins_anew(
+    foldgrid, tables_of, write_spec, run_dir: Path, tmp_path: Path, damage: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    first, *_ = sorted(copy.glob("trials/*/result.json"))
+    first.unlink()
+    path = first.with_name("checkpoint.pt")
+    content = bytearray(Checkpoint(first.parent.name, 1, b"payload").to_bytes())
+    if damage == "changed":
+        content[-1] ^= 1
+    path.write_bytes({"cut": content[:-3], "changed": content, "another": b"{}"}[damage])
+    result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
+    assert result.code == 0
+    assert f"{path}: damaged, not used" in (copy / "log.txt").read_text()
+    assert not path.exists()
+    assert tables_of(copy) == tables_of(run_dir)
+
+
+def test_a_storage_that_is_no_folder_is_refused(foldgrid, write_spec, tmp_path: Path) -> None:
+    nowhere = f"execution.storage={tmp_path / 'nowhere'}"
+    result = foldgrid("run", write_spec(), "--set", nowhere, "--out", tmp_path / "run", *SERIAL)
+    assert result.code == 2
+    assert result.err.startswith("--set execution.storage=")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_that_takes_too_long_is_a_failed_row(foldgrid, write_spec, tmp_path: Path) -> None:
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    model = {"name": "sleeping:build", "params": {"seconds": {"grid": [0, 1000]}}}
+    spec = write_spec(
+        model=model,
+        folds={"test": 1, "validate": [2]},
+        execution={"trial_timeout": 2, "max_failures": 1},
+    )
+    out = tmp_path / "run"
+    result = foldgrid("run", spec, "--out", out, "--executor", "serial")
+    assert result.code == 1
+    assert "will be tried again: TrialTimeout" in result.err
+    lives, sleeps = rows(out, "trials")
+    assert lives["status"] == "finished"
+    assert sleeps["error"] == "TrialTimeout: no end within 2 s (execution.trial_timeout)"
+
+
+SLEEPING = """
+import time
+from torch import nn
+
+class Sleeping(nn.Sequential):
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return super().forward(x)
+
+def build(input_shape, classes, seconds):
+    model = Sleeping(nn.Flatten(), nn.Linear(input_shape[0] * input_shape[1], classes))
+    model.seconds = seconds
+    return model
+"""
 
 
 def test_a_locked_run_directory_is_refused(foldgrid, write_spec, run_dir: Path) -> None:
