@@ -237,7 +237,7 @@ class _Run:
 
     def _warn(self, line: str) -> None:
         _log.warning(line)
-        self.console.print(f"warning: {line}")
+        say(self.console, f"warning: {line}")
 
     def _say(self, pending: int) -> None:
         plan = self.experiment.plan

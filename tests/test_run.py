@@ -125,7 +125,26 @@ def test_the_stored_specification_is_complete_and_runs(
 def test_the_environment_is_kept(run_dir: Path) -> None:
     (start, *_) = json.loads((run_dir / "environment.json").read_text())["runs"]
     assert start["packages"]["torch"].startswith("2.11")
+    assert start["installed"]["torch"] == start["packages"]["torch"]
     assert len(start["data_fingerprint"]) == 64
+    assert start["processor"]
+    assert start["command"][1] == "run"
+
+
+def test_what_may_change_the_figures_is_warned_of(
+    foldgrid, write_spec, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    path = copy / "environment.json"
+    stored = json.loads(path.read_text())
+    stored["runs"][-1]["packages"]["torch"] = "1.0"
+    path.write_text(json.dumps(stored))
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
+    assert result.code == 0
+    assert "warning: not as in the last run on this directory: torch: 1.0 then, 2.11" in result.err
+    assert "MKL_CBWR: not set then, AVX2 now" in result.err
 
 
 def test_a_finished_run_is_not_repeated(tables_of, foldgrid, write_spec, run_dir: Path) -> None:
