@@ -74,6 +74,9 @@ class Observer(Protocol):
     def last_checkpoint(self, trial: str) -> Checkpoint | None:
         """Where a trial was when it last could be gone on with, in this call or an earlier one."""
 
+    def waiting(self, seconds: float) -> None:
+        """No trial has run for so long: the cluster has no room for one now."""
+
     def retried(self, failure: TrialFailure) -> None:
         """An attempt at a trial ended; it will be started again."""
 

@@ -111,10 +111,17 @@ class SweepProgress:
         if self._live is None and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._line("")
 
+    def waiting(self, seconds: float) -> None:
+        """No trial has run for so long."""
+        self._line(
+            f"waiting for {duration(seconds)}: no node of the cluster has room for a trial",
+            bad=True,
+        )
+
     def retried(self, trial: str, error: str) -> None:
         """An attempt at a trial ended; it waits for the next one."""
         self.state.epochs_done -= self.state.running.pop(trial, 0)
-        self._line(f"{trial} will be tried again: {error}")
+        self._line(f"{trial} will be tried again: {error}", bad=True)
 
     def finished(self, record: TrialRecord) -> None:
         """A trial ended well; its score counts for the best configuration so far."""
@@ -129,14 +136,14 @@ class SweepProgress:
         epochs = self.state.running.pop(trial, 0)
         self.state.epochs_done += self._epochs[trial] - epochs
         self.state.failed += 1
-        self._line(f"{trial} failed: {error}")
+        self._line(f"{trial} failed: {error}", bad=True)
 
-    def _line(self, event: str) -> None:
+    def _line(self, event: str, *, bad: bool = False) -> None:
         if self._live is None:
             parts = [event] if event else []
             say(self._console, " | ".join([*parts, self._summary()]))
             self._last_line = time.monotonic()
-        elif " failed: " in event or " tried again: " in event:
+        elif bad:
             self._live.console.print(Text(event, style="red"))
 
     def _summary(self) -> str:

@@ -69,6 +69,9 @@ _STEP_SECONDS = 0.5
 _SAVE_SECONDS = 10.0
 """How long running trials have to save themselves when a sweep is stopped."""
 
+_WAIT_SECONDS = 60.0
+"""How long no trial runs before the user is told, again and again."""
+
 _PREFIX = "foldgrid-"
 
 _SPARE_STORE = 256 * 2**20
@@ -260,6 +263,16 @@ class _Messenger(_NotKept, Callback):
         self._queue = queue
         self._stop = stop
         self._retries = Retries(job.max_failures)
+        self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if self.running:
+            self._idle_since, self._patience = now, _WAIT_SECONDS
+        elif now - self._idle_since > self._patience:
+            with self._kept():
+                self._observer.waiting(now - self._idle_since)
+            self._patience += _WAIT_SECONDS
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]

@@ -319,6 +319,10 @@ class _Writer:
     def last_checkpoint(self, trial: str) -> Checkpoint | None:
         return self.ledger.checkpoint(trial)
 
+    def waiting(self, seconds: float) -> None:
+        _log.warning("no worker for %.0f s", seconds)
+        self.progress.waiting(seconds)
+
     def retried(self, failure: TrialFailure) -> None:
         attempt = failure.timing.attempts
         _log.warning("%s: attempt %d: %s", failure.trial, attempt, failure.error)
