@@ -6,9 +6,13 @@ upon: a hanging call into C may hold the interpreter's lock, and a stopped proce
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import subprocess
 import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import TextIO
 
 _WATCH = """
 import os, select, signal, sys, time
@@ -32,9 +36,15 @@ class Guard:
 
     def __init__(self) -> None:
         self._helper: subprocess.Popen[str] | None = None
+        self._stacks: TextIO | None = None
 
-    def arm(self, seconds: float) -> None:
-        """End this process after so many seconds, in place of an earlier deadline."""
+    def arm(self, seconds: float, stacks: Path) -> None:
+        """End this process after so many seconds, in place of an earlier deadline.
+
+        Args:
+            seconds: from now on.
+            stacks: file that is told shortly before what every thread is doing, if it can be.
+        """
         if self._helper is None:
             self._helper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _WATCH, str(os.getpid())],
@@ -44,11 +54,23 @@ class Guard:
                 text=True,
             )
         self._say(repr(seconds))
+        self._close()
+        # On another machine than the driver's there is no such folder.
+        with suppress(OSError):
+            self._stacks = stacks.open("w", encoding="utf-8")
+            faulthandler.dump_traceback_later(0.95 * seconds, file=self._stacks)
 
     def disarm(self) -> None:
         """Lift the deadline, if there is one."""
         if self._helper is not None:
             self._say("")
+            self._close()
+
+    def _close(self) -> None:
+        faulthandler.cancel_dump_traceback_later()
+        if self._stacks is not None:
+            self._stacks.close()
+            self._stacks = None
 
     def _say(self, word: str) -> None:
         assert self._helper is not None

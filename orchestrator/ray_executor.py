@@ -21,8 +21,6 @@ os.environ["TUNE_DISABLE_AUTO_CALLBACK_LOGGERS"] = "1"
 os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000000"
 os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
-# Ray's C++ part would write its errors on the terminal, over what we say of them.
-os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
 
 import logging
 import math
@@ -87,12 +85,21 @@ class _Share:
     Attributes:
         job: without its arrays.
         arrays: where those are stored.
-        stop_file: a file whose existence asks workers that see it to save their trial.
+        folder: the driver's, which workers on other machines do not see.
     """
 
     job: Job
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]]
-    stop_file: Path
+    folder: Path
+
+    @property
+    def stop_file(self) -> Path:
+        """A file whose existence asks a worker to save its trial."""
+        return self.folder / "stop"
+
+    def stacks_file(self, index: int) -> Path:
+        """What the process of a trial was doing shortly before its deadline."""
+        return self.folder / f"stacks-{index}.txt"
 
 
 @dataclass(frozen=True)
@@ -155,7 +162,7 @@ class _Trainable(tune.Trainable):
 
         job = self._share.job
         if job.timeout is not None:
-            self._guard.arm(job.timeout)
+            self._guard.arm(job.timeout, self._share.stacks_file(self._task["index"]))
         trial = job.trials[self._task["index"]]
         features = self._features(trial.configuration.features)
         given = trial_input(job, trial, features, self._task["gpus"], self._last(trial.id))
@@ -256,15 +263,18 @@ class _Messenger(_NotKept, Callback):
         saved: those that have reported since the sweep was stopped.
     """
 
-    def __init__(self, job: Job, observer: Observer, queue: _Queue, stop: threading.Event) -> None:
+    def __init__(
+        self, share: _Share, observer: Observer, queue: _Queue, stop: threading.Event
+    ) -> None:
         self.error: Exception | None = None
         self.running: dict[int, float] = {}
         self.saved: set[int] = set()
-        self._job = job
+        self._share = share
+        self._job = share.job
         self._observer = observer
         self._queue = queue
         self._stop = stop
-        self._retries = Retries(job.max_failures)
+        self._retries = Retries(share.job.max_failures)
         self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
@@ -308,7 +318,13 @@ class _Messenger(_NotKept, Callback):
         seconds = time.monotonic() - self.running.get(index, math.inf)
         failure = death(self._job.trials[index].id, story, seconds, self._job.timeout)
         with self._kept():
+            if failure.cause is Cause.TIMEOUT:
+                failure = replace(failure, traceback=self._stacks(index) + story)
             self._ended(index, trial.config["gpus"], failure)
+
+    def _stacks(self, index: int) -> str:
+        path = self._share.stacks_file(index)
+        return path.read_text(encoding="utf-8") + "\n" if path.exists() else ""
 
     def _ended(self, index: int, gpus: float, outcome: TrialRecord | TrialFailure) -> None:
         self.running.pop(index, None)
@@ -372,15 +388,17 @@ class RayExecutor:
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials; see `Executor`."""
         nbytes = sum(array.nbytes for array in job.arrays.values())
-        with _ray(self._address, nbytes) as folder, _stop_file(folder, stop) as stop_file:
+        with _ray(self._address, nbytes) as folder:
             gpus = _gpus(job)
             # A memory map is a subclass, and only plain arrays come out of the store uncopied.
             arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
-            share = _Share(replace(job, arrays={}), arrays, stop_file)
+            share = _Share(replace(job, arrays={}), arrays, folder)
             queue = _Queue(share.job, observer, gpus)
-            messenger = _Messenger(share.job, observer, queue, stop)
+            messenger = _Messenger(share, observer, queue, stop)
+            tuner = _tuner(share, queue, messenger, _Stop(stop, messenger, queue))
             try:
-                _tuner(share, queue, messenger, _Stop(stop, messenger, queue), folder).fit()
+                with _asking_workers(share, stop):
+                    tuner.fit()
             except (ray.exceptions.RaySystemError, ConnectionError) as error:
                 raise LostError(f"the Ray cluster was lost: {_line(error)}") from error
             if messenger.error is not None:
@@ -401,29 +419,26 @@ def _gpus(job: Job) -> float:
 
 
 @contextmanager
-def _stop_file(folder: Path, stop: threading.Event) -> Iterator[Path]:
-    """A file that appears when the sweep is stopped, for the workers that see this disk."""
-    path = folder / "stop"
+def _asking_workers(share: _Share, stop: threading.Event) -> Iterator[None]:
+    """Ask the workers that see this disk to save their trials when the sweep is stopped."""
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.05):
             if stop.is_set():
-                path.touch()
+                share.stop_file.touch()
                 return
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield path
+        yield
     finally:
         over.set()
         watcher.join()
 
 
-def _tuner(
-    share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop, folder: Path
-) -> tune.Tuner:
+def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
     cpu = share.job.resources.cpu
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
@@ -439,7 +454,7 @@ def _tuner(
         tune_config=TuneConfig(reuse_actors=True, search_alg=queue, num_samples=-1),
         run_config=RunConfig(
             name="sweep",
-            storage_path=str(folder / "tune"),
+            storage_path=str(share.folder / "tune"),
             stop=stop,
             callbacks=[messenger],
             # Tune saves a class trainable at its end by default; the record is all that counts.

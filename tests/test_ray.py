@@ -133,6 +133,8 @@ def test_a_worker_that_hangs_is_ended_and_the_others_go_on(
     trials = {t["model.params.how"]: t for t in rows(out, "trials")}
     expected = "TrialTimeout: no end within 5 s (execution.trial_timeout)"
     assert [trials[way]["error"] for way in ways] == [expected, expected, ""]
+    story = (out / "trials" / trials["hangs"]["trial"] / "traceback.txt").read_text()
+    assert "hanging.py" in story.split("ActorDiedError")[0]
     log = (out / "log.txt").read_text()
     for way in ways[:2]:
         assert log.count(f"{trials[way]['trial']} begins") == 2
