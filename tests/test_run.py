@@ -236,6 +236,36 @@ def test_extend_keeps_what_is_finished(foldgrid, write_spec, run_dir: Path, tmp_
     assert "--extend: 2 trials of the run directory are not in the new plan" in fewer.err
 
 
+MORE: dict[str, tuple[str, str]] = {
+    "folds": ("folds.validate=[2]", "folds.validate=[2, 3]"),
+    "values": ("model.init={grid: [xavier]}", "model.init={grid: [random, xavier, kaiming]}"),
+    "repeats": ("repeats=1", "repeats=2"),
+    "samples": (
+        "search={method: random, samples: 1}",
+        "search={method: random, samples: 3}",
+    ),
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_an_extended_run_is_as_one_that_was_planned_so(
+    foldgrid, tables_of, write_spec, tmp_path: Path, more: str
+) -> None:
+    few, many = (("--set", text) for text in MORE[more])
+    lr = {"choice": [0.001, 0.003, 0.01, 0.03]} if more == "samples" else 0.01
+    train = {"epochs": 1, "batch_size": 8, "optimizer": {"name": "sgd", "lr": lr}}
+    spec = write_spec(train=train, folds={"test": 1, "validate": [2]})
+    out, whole = tmp_path / "extended", tmp_path / "whole"
+    assert foldgrid("run", spec, *few, "--out", out, *SERIAL).code == 0
+    before = {p: p.stat().st_mtime_ns for p in out.glob("trials/*/result.json")}
+    assert before
+    assert foldgrid("run", spec, *many, "--out", out, "--extend", *SERIAL).code == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(list(out.glob("trials/*/result.json"))) > len(before)
+    assert foldgrid("run", spec, *many, "--out", whole, *SERIAL).code == 0
+    assert tables_of(out) == tables_of(whole)
+
+
 def test_extend_refuses_other_folds_under_the_same_numbers(
     foldgrid, write_spec, clips: Path, tmp_path: Path
 ) -> None:
