@@ -25,13 +25,20 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
     ] and not any(line.startswith("data") for line in lines)
     if not lines and not missing:
         return
-    if extend and same_data and not missing:
+    if extend and same_data and not missing and not _other_folds(experiment, lines):
         return
     if missing:
         flag = "--extend: " if extend else ""
         lines.append(f"{flag}{len(missing)} trials of the run directory are not in the new plan")
     head = f"{directory.path}: made from another specification; allowed the same, or another --out"
     raise RunDirectoryError(head, *(f"  {line}" for line in lines))
+
+
+def _other_folds(experiment: Experiment, lines: list[str]) -> bool:
+    """Whether folds of one number may hold other clips than before, where they are made here."""
+    made = experiment.sweep.settings.folds.k is not None
+    paths = tuple(f"folds.{key}:" for key in ("k", "stratify", "group", "seed"))
+    return made and any(line.startswith(paths) for line in lines)
 
 
 def _differences(experiment: Experiment, run_dir: Path, stored: Plan) -> list[str]:

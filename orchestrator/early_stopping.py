@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from orchestrator.hyperparameters import EarlyStoppingSpec
 
@@ -30,3 +31,11 @@ class Improvement:
             self.best, self.stale = value, 0
         else:
             self.stale += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` of an equal one needs to go on from here."""
+        return {"best": self.best, "stale": self.stale}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where another one was."""
+        self.best, self.stale = state["best"], state["stale"]

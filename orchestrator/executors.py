@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,10 @@ import numpy.typing as npt
 
 from features.arrays import FeatureArray
 from features.spec import FeatureSpec
+from orchestrator.checkpoint import Checkpoint
 from orchestrator.folds import Split
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.retries import Retries, with_advice
 from orchestrator.specification import ResourcesSpec
 from orchestrator.trials import Trial
 
@@ -34,8 +37,12 @@ class Job:
         classes: how many.
         import_path: folders that a user's model is imported from.
         resources: of one trial.
-        max_failures: how often a trial whose process died is started again.
+        max_failures: how often a trial is started again whose process died, hung or ran out of
+            memory.
         jobs: most trials at once; None for as many as fit.
+        checkpoint_every: epochs between two checkpoints of a trial.
+        timeout: seconds that an attempt may take; None for no limit.
+        storage: folder in which workers keep checkpoints as `<trial>.pt`; None to hand them over.
     """
 
     trials: Sequence[Trial]
@@ -47,16 +54,31 @@ class Job:
     resources: ResourcesSpec
     max_failures: int = 0
     jobs: int | None = None
+    checkpoint_every: int = 10
+    timeout: float | None = None
+    storage: Path | None = None
 
 
 class Observer(Protocol):
-    """Who is told what happens; every call comes in the driver's process."""
+    """Who is told what happens, and keeps what is to last; in the driver's process."""
 
-    def started(self, trial: str) -> None:
-        """A trial runs its first step, or starts again."""
+    def started(self, trial: str, epoch: int) -> None:
+        """A trial runs its first step, from this epoch on, or starts again."""
 
     def epoch(self, trial: str, row: EpochRow) -> None:
         """A trial ended an epoch."""
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        """A running trial can be gone on with from here."""
+
+    def last_checkpoint(self, trial: str) -> Checkpoint | None:
+        """Where a trial was when it last could be gone on with, in this call or an earlier one."""
+
+    def waiting(self, seconds: float) -> None:
+        """No trial has run for so long: the cluster has no room for one now."""
+
+    def retried(self, failure: TrialFailure) -> None:
+        """An attempt at a trial ended; it will be started again."""
 
     def finished(self, record: TrialRecord) -> None:
         """A trial ended well."""
@@ -69,7 +91,7 @@ class Executor(Protocol):
     """Runs trials and hands over what they give; writes nothing itself."""
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run every trial of the job, or until `stop` is set: then the running ones end.
+        """Run every trial of the job, or until `stop` is set: then the running ones are saved.
 
         Raises:
             FoldgridError: the trials cannot be run here, or no longer.
@@ -81,20 +103,41 @@ class SerialExecutor:
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials in plan order; see `Executor`."""
-        # Not at module level: torch takes seconds to import and `plan` needs none of it.
-        from orchestrator.trial import TrialRun
-
         gpus = _gpus(job.resources)
-        for trial in job.trials:
-            if stop.is_set():
-                return
-            observer.started(trial.id)
-            run = TrialRun(trial_input(job, trial, job.arrays[trial.configuration.features], gpus))
-            while run.outcome is None and not stop.is_set():
-                row = run.step()
-                if row is not None:
-                    observer.epoch(trial.id, row)
-            tell(run.outcome, observer)
+        retries = Retries(job.max_failures)
+        waiting = deque(job.trials)
+        while waiting and not stop.is_set():
+            trial = waiting.popleft()
+            retries.started(trial.id)
+            outcome = _attempt(job, trial, gpus, observer, stop)
+            if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause, gpus):
+                observer.retried(outcome)
+                waiting.appendleft(trial)
+            else:
+                tell(outcome, observer)
+
+
+def _attempt(
+    job: Job, trial: Trial, gpus: float, observer: Observer, stop: threading.Event
+) -> TrialRecord | TrialFailure | None:
+    """Run a trial from its last checkpoint on; None where it was stopped."""
+    # Not at module level: torch takes seconds to import and `plan` needs none of it.
+    from orchestrator.trial import TrialRun
+
+    last = observer.last_checkpoint(trial.id)
+    observer.started(trial.id, 0 if last is None else last.epoch)
+    features = job.arrays[trial.configuration.features]
+    run = TrialRun(trial_input(job, trial, features, gpus, last, job.timeout))
+    while run.outcome is None:
+        row = run.step()
+        if row is not None:
+            observer.epoch(trial.id, row)
+        checkpoint = run.checkpoint(now=stop.is_set())
+        if checkpoint is not None:
+            observer.checkpoint(checkpoint)
+        if stop.is_set():
+            break
+    return run.outcome
 
 
 def tell(outcome: TrialRecord | TrialFailure | None, observer: Observer) -> None:
@@ -102,10 +145,17 @@ def tell(outcome: TrialRecord | TrialFailure | None, observer: Observer) -> None
     if isinstance(outcome, TrialRecord):
         observer.finished(outcome)
     elif outcome is not None:
-        observer.failed(outcome)
+        observer.failed(with_advice(outcome))
 
 
-def trial_input(job: Job, trial: Trial, features: FeatureArray, gpus: float) -> TrialInput:
+def trial_input(
+    job: Job,
+    trial: Trial,
+    features: FeatureArray,
+    gpus: float,
+    checkpoint: Checkpoint | None = None,
+    timeout: float | None = None,
+) -> TrialInput:
     """What one trial of a job needs, its features given apart: they may live elsewhere."""
     from orchestrator.training import SplitData
     from orchestrator.trial import TrialInput
@@ -120,7 +170,9 @@ def trial_input(job: Job, trial: Trial, features: FeatureArray, gpus: float) -> 
         classes=job.classes,
         import_path=job.import_path,
         gpus=gpus,
-        attempts=1,
+        checkpoint=checkpoint,
+        checkpoint_every=job.checkpoint_every,
+        timeout=timeout,
     )
 
 

@@ -139,6 +139,7 @@ def _fold_figure(
     limit = limit_losses if picture.quantity == "loss" else limit_accuracies
     limit(made.panels[0], values)
     for i, axes in enumerate(made.panels):
+        _clip_what_is_cut_off(axes)
         if i % 2 == 0:
             axes.set_ylabel(_AXIS[picture.quantity])
         if i + 2 >= len(made.panels):
@@ -167,6 +168,15 @@ def _draw_trial(axes: Axes, curves: EpochCurves, i: int, picture: _Picture) -> N
         zorder=5,
         clip_on=False,
     )
+
+
+def _clip_what_is_cut_off(axes: Axes) -> None:
+    """Marks may reach over the frame, but not lie outside: the layout would make room for them."""
+    low, high = axes.get_ylim()
+    for line in axes.lines:
+        values = np.asarray(line.get_ydata(), dtype=np.float64)
+        if not line.get_clip_on() and not ((low <= values) & (values <= high)).all():
+            line.set_clip_on(True)
 
 
 def _fold_legend(digest: RunDigest, runs: Sequence[ConfigurationRun], picture: _Picture) -> Legend:

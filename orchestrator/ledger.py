@@ -17,8 +17,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from orchestrator import atomic, envelope
+from orchestrator.checkpoint import Checkpoint, storage_file
+from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import RunDirectoryError
-from orchestrator.records import TrialFailure, TrialRecord
+from orchestrator.records import Cause, TrialFailure, TrialRecord
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan, Trial
 
@@ -31,18 +33,20 @@ class Ledger:
 
     Attributes:
         directory: the reading side.
+        storage: folder for checkpoints; None for the trials' own folders.
     """
 
     directory: RunDirectory
+    storage: Path | None = None
 
     @classmethod
-    def open(cls, run_dir: Path) -> Ledger:
+    def open(cls, run_dir: Path, storage: Path | None = None) -> Ledger:
         """The ledger of a new or an existing run directory; makes its folders.
 
         Raises:
             RunDirectoryError: it cannot be made or written to, or is of another format version.
         """
-        ledger = cls(RunDirectory(run_dir))
+        ledger = cls(RunDirectory(run_dir), storage)
         ledger._refuse_other_version()
         try:
             (run_dir / "trials").mkdir(parents=True, exist_ok=True)
@@ -106,18 +110,16 @@ class Ledger:
         """
         self._make_folder(record.trial)
         envelope.write(self.directory.result_file(record.trial), record.to_json())
-        for path in (
-            self.directory.failure_file(record.trial),
-            self.directory.traceback_file(record.trial),
-        ):
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                # No harm: a record counts for more than a failure.
-                _log.warning("%s: cannot remove: %s", path, atomic.reason(error))
+        self.drop_checkpoint(record.trial)
+        # No harm where they stay: a record counts for more than a failure.
+        _remove(self.directory.failure_file(record.trial))
+        _remove(self.directory.traceback_file(record.trial))
 
     def fail(self, failure: TrialFailure) -> None:
         """Write the latest failure of a trial.
+
+        A trial that went wrong by itself begins anew the next time, since what was changed to
+        mend it may matter from the first epoch on; others go on from their checkpoint.
 
         Raises:
             RunDirectoryError: it cannot be written.
@@ -126,6 +128,51 @@ class Ledger:
         atomic.write_text(self.directory.traceback_file(failure.trial), failure.traceback)
         # Last, so that who finds it finds the traceback too.
         envelope.write(self.directory.failure_file(failure.trial), failure.to_json())
+        if failure.cause is Cause.OWN:
+            self.drop_checkpoint(failure.trial)
+
+    def checkpoint_file(self, trial: str) -> Path:
+        """Where the checkpoint of a trial is kept."""
+        if self.storage is not None:
+            return storage_file(self.storage, trial)
+        return self.directory.checkpoint_file(trial)
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Keep a checkpoint in place of an earlier one of its trial.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        path = self.checkpoint_file(checkpoint.trial)
+        _make(path.parent)
+        # Not durable: after a power failure its checksum tells, and the trial begins anew.
+        atomic.write_bytes(path, checkpoint.to_bytes(), durable=False)
+
+    def checkpoint(self, trial: str) -> Checkpoint | None:
+        """The last checkpoint of a trial; None where there is none that can be believed.
+
+        A damaged one is named in a warning; its trial begins anew.
+        """
+        path = self.checkpoint_file(trial)
+        try:
+            return Checkpoint.from_bytes(path.read_bytes(), trial)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, DamagedFileError) as error:
+            reason = atomic.reason(error) if isinstance(error, OSError) else str(error)
+            _log.warning("%s: damaged, not used: %s", path, reason)
+            return None
+
+    def drop_checkpoint(self, trial: str) -> None:
+        """Remove the checkpoint of a trial, if it has one."""
+        _remove(self.checkpoint_file(trial))
+
+    def drop_old_checkpoints(self, plan: Plan) -> None:
+        """Remove those of finished trials, which a kill between two writes can leave."""
+        for trial in plan.trials:
+            path = self.checkpoint_file(trial.id)
+            if path.exists() and self.directory.record(trial) is not None:
+                _remove(path)
 
     def records(self, plan: Plan) -> Iterator[TrialRecord]:
         """The records of the plan's finished trials in plan order, one in memory at a time.
@@ -179,8 +226,18 @@ class Ledger:
             return
 
     def _make_folder(self, trial: str) -> None:
-        path = self.directory.trial(trial)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise RunDirectoryError(f"{path}: cannot write: {atomic.reason(error)}") from error
+        _make(self.directory.trial(trial))
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunDirectoryError(f"{folder}: cannot write: {atomic.reason(error)}") from error
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        _log.warning("%s: cannot remove: %s", path, atomic.reason(error))

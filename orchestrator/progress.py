@@ -32,7 +32,8 @@ class SweepState:
         done: trials that finished in this call.
         failed: trials that failed in this call.
         running: epochs done by running trial.
-        epochs_done: epochs of this call, those of failed trials too.
+        epochs_done: epochs of this call, those of failed trials and before checkpoints too.
+        epochs_given: those of them that checkpoints of earlier calls brought.
         scores: metric by finished trial, earlier calls included.
     """
 
@@ -42,6 +43,7 @@ class SweepState:
     done: int = 0
     failed: int = 0
     epochs_done: int = 0
+    epochs_given: int = 0
     running: dict[str, int] = field(default_factory=dict)
     scores: dict[str, float | None] = field(default_factory=dict)
     begun: float = 0.0
@@ -60,9 +62,10 @@ class SweepState:
 
     def seconds_left(self, now: float) -> float | None:
         """Estimated from the epochs done since the first trial began; None before there are any."""
-        if not self.epochs_done or not self.begun:
+        run = self.epochs_done - self.epochs_given
+        if run <= 0 or not self.begun:
             return None
-        return (now - self.begun) / self.epochs_done * (self.epochs_total - self.epochs_done)
+        return (now - self.begun) / run * (self.epochs_total - self.epochs_done)
 
 
 class SweepProgress:
@@ -77,6 +80,7 @@ class SweepProgress:
         self._bar = _bar(console)
         self._task = self._bar.add_task("epochs", total=state.epochs_total)
         self._last_line = time.monotonic()
+        self._met: set[str] = set()
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -89,12 +93,15 @@ class SweepProgress:
         ) as self._live:
             yield
 
-    def started(self, trial: str) -> None:
-        """A trial runs its first step, or starts again."""
+    def started(self, trial: str, epoch: int) -> None:
+        """A trial runs its first step, from this epoch on, or starts again."""
         if not self.state.begun:
             self.state.begun = time.monotonic()
-        self.state.epochs_done -= self.state.running.get(trial, 0)
-        self.state.running[trial] = 0
+        self.state.epochs_done += epoch - self.state.running.get(trial, 0)
+        self.state.running[trial] = epoch
+        if trial not in self._met:
+            self._met.add(trial)
+            self.state.epochs_given += epoch
 
     def epoch(self, trial: str, row: EpochRow) -> None:
         """A trial ended an epoch."""
@@ -103,6 +110,18 @@ class SweepProgress:
         self._bar.update(self._task, completed=self.state.epochs_done)
         if self._live is None and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._line("")
+
+    def waiting(self, seconds: float) -> None:
+        """No trial has run for so long."""
+        self._line(
+            f"waiting for {duration(seconds)}: no node of the cluster has room for a trial",
+            bad=True,
+        )
+
+    def retried(self, trial: str, error: str) -> None:
+        """An attempt at a trial ended; it waits for the next one."""
+        self.state.epochs_done -= self.state.running.pop(trial, 0)
+        self._line(f"{trial} will be tried again: {error}", bad=True)
 
     def finished(self, record: TrialRecord) -> None:
         """A trial ended well; its score counts for the best configuration so far."""
@@ -117,14 +136,14 @@ class SweepProgress:
         epochs = self.state.running.pop(trial, 0)
         self.state.epochs_done += self._epochs[trial] - epochs
         self.state.failed += 1
-        self._line(f"{trial} failed: {error}")
+        self._line(f"{trial} failed: {error}", bad=True)
 
-    def _line(self, event: str) -> None:
+    def _line(self, event: str, *, bad: bool = False) -> None:
         if self._live is None:
             parts = [event] if event else []
             say(self._console, " | ".join([*parts, self._summary()]))
             self._last_line = time.monotonic()
-        elif " failed: " in event:
+        elif bad:
             self._live.console.print(Text(event, style="red"))
 
     def _summary(self) -> str:

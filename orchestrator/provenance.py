@@ -19,6 +19,15 @@ PACKAGES = (
 )
 """Distributions whose version can change results."""
 
+VARIABLES = (
+    *("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "MKL_CBWR"),
+    *("MKL_ENABLE_INSTRUCTIONS", "NVIDIA_TF32_OVERRIDE"),
+)
+"""Environment variables that can change results."""
+
+INSTRUCTIONS = ("avx", "avx2", "fma", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "sve", "bf16")
+"""Sets of processor instructions that PyTorch's kernels are chosen by."""
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -27,9 +36,11 @@ class Environment:
     Attributes:
         started: UTC, ISO 8601.
         python: its version.
-        packages: version by distribution; a missing one is left out.
+        packages: version of what can change results; a missing one is left out.
+        installed: version of every distribution.
         platform: operating system and architecture.
         processor: its name.
+        instructions: of `INSTRUCTIONS`, those that it has, where the system tells.
         cores: that this process may use.
         gpus: device files of NVIDIA GPUs, a count.
         git_commit: of the specification's folder; empty outside a repository; `-dirty` appended
@@ -37,19 +48,25 @@ class Environment:
         data_fingerprint: of every clip's path, label, fold, source and content.
         specification: absolute path that was run.
         executor: `ray` or `serial`.
+        command: the words of the command line.
+        variables: of `VARIABLES`, those that are set.
     """
 
     started: str
     python: str
     packages: dict[str, str] = field(default_factory=dict)
+    installed: dict[str, str] = field(default_factory=dict)
     platform: str = ""
     processor: str = ""
+    instructions: tuple[str, ...] = ()
     cores: int = 0
     gpus: int = 0
     git_commit: str = ""
     data_fingerprint: str = ""
     specification: str = ""
     executor: str = ""
+    command: tuple[str, ...] = ()
+    variables: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The environment as JSON values."""
@@ -62,14 +79,18 @@ def capture(specification: Path, fingerprint: str, executor: str) -> Environment
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
         packages=_versions(),
+        installed=_installed(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(),
+        instructions=_instructions(),
         cores=usable_cores(),
         gpus=visible_gpus(),
         git_commit=_git_commit(specification.parent),
         data_fingerprint=fingerprint,
         specification=str(specification),
         executor=executor,
+        command=tuple(sys.argv),
+        variables={name: os.environ[name] for name in VARIABLES if name in os.environ},
     )
 
 
@@ -93,19 +114,21 @@ def origin(specification: Path) -> tuple[Path, ...]:
 
 def changes(before: dict[str, Any], now: Environment) -> list[str]:
     """One line for each package version or kind of device that is not what it was."""
-    lines = []
-    old = dict(before.get("packages", {}))
-    for name in dict.fromkeys([*old, *now.packages]):
-        if old.get(name) != now.packages.get(name):
-            was, is_now = old.get(name, "not installed"), now.packages.get(name, "not installed")
-            lines.append(f"{name} was {was}, is now {is_now}")
-    if before.get("python") != now.python:
-        lines.append(f"python was {before.get('python')}, is now {now.python}")
-    if before.get("processor") != now.processor:
-        lines.append(f"the processor was {before.get('processor')}, is now {now.processor}")
-    if bool(before.get("gpus")) != bool(now.gpus):
-        lines.append(f"GPUs were {before.get('gpus')}, are now {now.gpus}")
-    return lines
+    pairs: list[tuple[str, Any, Any]] = [("python", before.get("python"), now.python)]
+    pairs += _each(before.get("packages"), now.packages, "not installed")
+    pairs += _each(before.get("variables"), now.variables, "not set")
+    instructions = before.get("instructions", list(now.instructions))
+    pairs += [
+        ("the processor", before.get("processor"), now.processor),
+        ("its instructions", instructions, list(now.instructions)),
+        ("GPUs", bool(before.get("gpus")), bool(now.gpus)),
+    ]
+    return [f"{what}: {was} then, {is_now} now" for what, was, is_now in pairs if was != is_now]
+
+
+def _each(before: object, now: dict[str, str], absent: str) -> list[tuple[str, Any, Any]]:
+    old = before if isinstance(before, dict) else now
+    return [(name, old.get(name, absent), now.get(name, absent)) for name in {**old, **now}]
 
 
 def usable_cores() -> int:
@@ -134,14 +157,28 @@ def _versions() -> dict[str, str]:
     return versions
 
 
+def _installed() -> dict[str, str]:
+    found = {d.metadata["Name"]: d.version for d in metadata.distributions()}
+    return dict(sorted((name, version) for name, version in found.items() if name))
+
+
 def _processor() -> str:
-    if sys.platform == "linux":
-        for line in (
-            Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-        ):
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return _cpu_line("model name") or platform.processor() or platform.machine()
+
+
+def _instructions() -> tuple[str, ...]:
+    found = {*_cpu_line("flags").split(), *_cpu_line("Features").split()}
+    return tuple(name for name in INSTRUCTIONS if name in found)
+
+
+def _cpu_line(key: str) -> str:
+    """What Linux says of the first processor under a key; empty elsewhere."""
+    try:
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    lines = (line.partition(":") for line in text.splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "")
 
 
 def _git_commit(folder: Path) -> str:

@@ -23,51 +23,98 @@ os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
 import logging
+import math
 import secrets
 import shutil
 import socket
 import tempfile
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
 from ray import tune
 from ray._private import ray_constants
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from features.spec import FeatureSpec
+from orchestrator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from orchestrator.deaths import death
 from orchestrator.errors import ClusterError, LostError
 from orchestrator.executors import Job, Observer, tell, trial_input
+from orchestrator.guard import Guard
 from orchestrator.provenance import usable_cores
-from orchestrator.records import EpochRow, Timing, TrialFailure, TrialRecord
+from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
+from orchestrator.retries import Retries, larger_share
+
+if TYPE_CHECKING:
+    from orchestrator.trial import TrialRun
+
+_log = logging.getLogger(__name__)
+_ray_log = logging.getLogger("ray")
 
 _Array = FeatureArray
 
 _STEP_SECONDS = 0.5
 """A step runs as many epochs as fit: each report to Tune costs about three milliseconds."""
 
+_SAVE_SECONDS = 10.0
+"""How long running trials have to save themselves when a sweep is stopped."""
+
+_WAIT_SECONDS = 60.0
+"""How long no trial runs before the user is told, again and again."""
+
 _PREFIX = "foldgrid-"
 
 _SPARE_STORE = 256 * 2**20
-"""Bytes of object store beside the features, for the job and the records."""
+"""Bytes of object store beside the features, for the job, the records and checkpoints."""
 
 
 @dataclass(frozen=True)
 class _Share:
-    """What every worker is given: the job without its arrays, and where those are stored."""
+    """What every worker is given.
+
+    Attributes:
+        job: without its arrays.
+        arrays: where those are stored.
+        folder: the driver's, which workers on other machines do not see.
+    """
 
     job: Job
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]]
-    gpus: float
+    folder: Path
+
+    @property
+    def stop_file(self) -> Path:
+        """A file whose existence asks a worker to save its trial."""
+        return self.folder / "stop"
+
+    def stacks_file(self, index: int) -> Path:
+        """What the process of a trial was doing shortly before its deadline."""
+        return self.folder / f"stacks-{index}.txt"
+
+
+@dataclass(frozen=True)
+class _Last:
+    """A checkpoint to go on from: in the object store, or None where it is in `job.storage`."""
+
+    stored: ray.ObjectRef[Checkpoint] | None
+
+    def __deepcopy__(self, memo: object) -> _Last:
+        # Tune copies configurations; the copy of a reference would never be let go.
+        return self
+
+    def __str__(self) -> str:
+        return "checkpoint"
 
 
 class _Trainable(tune.Trainable):
@@ -83,29 +130,61 @@ class _Trainable(tune.Trainable):
         threading.Thread(target=metrics.load, daemon=True).start()
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
+        self._guard = Guard()
+        self._run: TrialRun | None = None
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
-        from orchestrator.trial import TrialRun
-
-        trial = self._share.job.trials[new_config["index"]]
-        features = self._features(trial.configuration.features)
-        self._run = TrialRun(trial_input(self._share.job, trial, features, self._share.gpus))
+        self._task, self._run = new_config, None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Epochs for half a second, at least one; with the last one the trial's record."""
-        begun = time.monotonic()
+        """Epochs for half a second or until the next checkpoint; at last the trial's record."""
+        end = time.monotonic() + _STEP_SECONDS
+        run = self._run or self._begin()
         rows = []
-        while self._run.outcome is None:
-            row = self._run.step()
+        checkpoint: Checkpoint | None = None
+        while run.outcome is None and checkpoint is None and time.monotonic() < end:
+            stopped = self._share.stop_file.exists()
+            row = None if stopped else run.step()
             if row is not None:
                 rows.append(row)
-            if time.monotonic() - begun > _STEP_SECONDS:
+            checkpoint = self._saved(run.checkpoint(now=stopped))
+            if stopped:
                 break
-        outcome = self._run.outcome
-        return {"rows": rows, "outcome": outcome, "done": outcome is not None}
+        if run.outcome is not None:
+            self._guard.disarm()
+        result = {"rows": rows, "outcome": run.outcome, "checkpoint": checkpoint}
+        return result | {"done": run.outcome is not None}
+
+    def _begin(self) -> TrialRun:
+        from orchestrator.trial import TrialRun
+
+        job = self._share.job
+        if job.timeout is not None:
+            self._guard.arm(job.timeout, self._share.stacks_file(self._task["index"]))
+        trial = job.trials[self._task["index"]]
+        features = self._features(trial.configuration.features)
+        given = trial_input(job, trial, features, self._task["gpus"], self._last(trial.id))
+        self._run = TrialRun(given)
+        return self._run
+
+    def _last(self, trial: str) -> Checkpoint | None:
+        last: _Last | None = self._task["last"]
+        if last is None:
+            return None
+        if last.stored is not None:
+            return ray.get(last.stored)
+        assert self._share.job.storage is not None
+        return read_checkpoint(self._share.job.storage, trial)
+
+    def _saved(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
+        """The checkpoint if the driver is to keep it; else it is in the storage."""
+        if checkpoint is None or self._share.job.storage is None:
+            return checkpoint
+        write_checkpoint(self._share.job.storage, checkpoint)
+        return None
 
     def _features(self, spec: FeatureSpec) -> _Array:
         if spec not in self._stored:
@@ -120,48 +199,152 @@ class _NotKept:
         return {}
 
 
+class _Queue(_NotKept, Searcher):
+    """Suggests trials to Tune: first those to be started again, then the others in order.
+
+    Tune's own retries would count the death of a node, and know no other resources.
+    """
+
+    def __init__(self, job: Job, observer: Observer, gpus: float) -> None:
+        super().__init__()
+        self._job = job
+        self._observer = observer
+        self._waiting = deque((index, gpus) for index in range(len(job.trials)))
+        self._given: dict[int, int] = {}
+        self.closed = False
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
+        """The next trial; None while all that are left run."""
+        if self.closed or not (self._waiting or self._given):
+            return Searcher.FINISHED
+        if not self._waiting or len(self._given) >= (self._job.jobs or math.inf):
+            return None
+        index, gpus = self._waiting.popleft()
+        last = self._observer.last_checkpoint(self._job.trials[index].id)
+        self._given[index] = 0 if last is None else last.epoch
+        return {"index": index, "gpus": gpus, "last": self._stored(last)}
+
+    def _stored(self, last: Checkpoint | None) -> _Last | None:
+        if last is None:
+            return None
+        return _Last(None if self._job.storage else ray.put(last))
+
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Nothing: the messenger, which knows how the trial ended, tells us."""
+
+    def first_epoch(self, index: int) -> int:
+        """Where a trial that was given out goes on."""
+        return self._given.get(index, 0)
+
+    def ended(self, index: int) -> None:
+        """A trial has come to its end."""
+        self._given.pop(index, None)
+
+    def again(self, index: int, gpus: float) -> None:
+        """A trial is to be started again."""
+        self._given.pop(index, None)
+        self._waiting.appendleft((index, gpus))
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is what a sweep is continued from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, likewise."""
+
+
 class _Messenger(_NotKept, Callback):
-    """Hands what Tune hears from the workers to the observer.
+    """Hands what Tune hears from the workers to the observer, and failed trials to the queue.
 
     Attributes:
         error: what the observer raised (the disk is full, say): Tune would take it for the
             trial's own fault and try the trial again.
+        running: when each running trial was started, by index.
+        saved: those that have reported since the sweep was stopped.
     """
 
-    def __init__(self, job: Job, observer: Observer) -> None:
+    def __init__(
+        self, share: _Share, observer: Observer, queue: _Queue, stop: threading.Event
+    ) -> None:
         self.error: Exception | None = None
-        self._job = job
+        self.running: dict[int, float] = {}
+        self.saved: set[int] = set()
+        self._share = share
+        self._job = share.job
         self._observer = observer
-        self._attempts: dict[int, int] = {}
+        self._queue = queue
+        self._stop = stop
+        self._retries = Retries(share.job.max_failures)
+        self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
+        now = time.monotonic()
+        if self.running:
+            self._idle_since, self._patience = now, _WAIT_SECONDS
+        elif now - self._idle_since > self._patience:
+            with self._kept():
+                self._observer.waiting(now - self._idle_since)
+            self._patience += _WAIT_SECONDS
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
-        self._attempts[index] = self._attempts.get(index, 0) + 1
+        self.running[index] = time.monotonic()
+        identity = self._job.trials[index].id
+        self._retries.started(identity)
         with self._kept():
-            self._observer.started(self._job.trials[index].id)
+            self._observer.started(identity, self._queue.first_epoch(index))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
         index = trial.config["index"]
+        # Taken out, since Tune keeps the last result of every trial.
         rows: list[EpochRow] = result.pop("rows", [])
         outcome = result.pop("outcome", None)
+        checkpoint = result.pop("checkpoint", None)
+        if self._stop.is_set():
+            self.saved.add(index)
         with self._kept():
             for row in rows:
                 self._observer.epoch(self._job.trials[index].id, row)
+            if checkpoint is not None:
+                self._observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialRecord | TrialFailure):
-                timing = replace(outcome.timing, attempts=self._attempts.get(index, 1))
-                tell(replace(outcome, timing=timing), self._observer)
+                self._ended(index, trial.config["gpus"], outcome)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
-        attempts = self._attempts.get(index, 1)
-        times = "once" if attempts == 1 else f"{attempts} times"
-        timing = Timing(datetime.now(UTC).isoformat(), 0.0, 0.0, attempts, "", "")
         story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-        error = f"WorkerDied: the process of the trial died {times}"
+        seconds = time.monotonic() - self.running.get(index, math.inf)
+        failure = death(self._job.trials[index].id, story, seconds, self._job.timeout)
         with self._kept():
-            self._observer.failed(TrialFailure(self._job.trials[index].id, error, story, timing))
+            if failure.cause is Cause.TIMEOUT:
+                failure = replace(failure, traceback=self._stacks(index) + story)
+            self._ended(index, trial.config["gpus"], failure)
+
+    def _stacks(self, index: int) -> str:
+        path = self._share.stacks_file(index)
+        return path.read_text(encoding="utf-8") + "\n" if path.exists() else ""
+
+    def _ended(self, index: int, gpus: float, outcome: TrialRecord | TrialFailure) -> None:
+        self.running.pop(index, None)
+        known = self._retries.attempts.get(outcome.trial, 1)
+        timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
+        outcome = replace(outcome, timing=timing)
+        if isinstance(outcome, TrialFailure) and self._again(index, gpus, outcome):
+            return
+        self._queue.ended(index)
+        tell(outcome, self._observer)
+
+    def _again(self, index: int, gpus: float, failure: TrialFailure) -> bool:
+        """Queue a trial again if it may be; whether it may."""
+        if not self._retries.again(failure.trial, failure.cause, gpus):
+            return False
+        more = larger_share(gpus) if failure.cause is Cause.GPU_MEMORY else None
+        self._queue.again(index, more or gpus)
+        self._observer.retried(failure)
+        return True
 
     @contextmanager
     def _kept(self) -> Iterator[None]:
@@ -174,15 +357,26 @@ class _Messenger(_NotKept, Callback):
 class _Stop(_NotKept, Stopper):
     """Ends the sweep when it is stopped from outside, or its records can go nowhere."""
 
-    def __init__(self, stop: threading.Event, messenger: _Messenger) -> None:
+    def __init__(self, stop: threading.Event, messenger: _Messenger, queue: _Queue) -> None:
         self._stop = stop
         self._messenger = messenger
+        self._queue = queue
+        self._since: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
-        return self._stop.is_set() or self._messenger.error is not None
+        """Whether to end: once the running trials are saved, or had the time to be."""
+        if self._messenger.error is not None:
+            return True
+        if not self._stop.is_set():
+            return False
+        if self._since is None:
+            self._since = time.monotonic()
+            self._queue.closed = True
+        late = time.monotonic() - self._since > _SAVE_SECONDS
+        return late or set(self._messenger.running) <= self._messenger.saved
 
 
 class RayExecutor:
@@ -196,46 +390,77 @@ class RayExecutor:
         """Run the trials; see `Executor`."""
         nbytes = sum(array.nbytes for array in job.arrays.values())
         with _ray(self._address, nbytes) as folder:
-            share = self._share(job)
-            messenger = _Messenger(job, observer)
+            gpus = _gpus(job)
+            # A memory map is a subclass, and only plain arrays come out of the store uncopied.
+            arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
+            share = _Share(replace(job, arrays={}), arrays, folder)
+            queue = _Queue(share.job, observer, gpus)
+            messenger = _Messenger(share, observer, queue, stop)
+            tuner = _tuner(share, queue, messenger, _Stop(stop, messenger, queue))
             try:
-                _tuner(job, share, messenger, _Stop(stop, messenger), folder).fit()
+                with _asking_workers(share, stop):
+                    tuner.fit()
             except (ray.exceptions.RaySystemError, ConnectionError) as error:
                 raise LostError(f"the Ray cluster was lost: {_line(error)}") from error
             if messenger.error is not None:
                 raise messenger.error
 
-    def _share(self, job: Job) -> _Share:
-        available = ray.cluster_resources()
-        wanted = job.resources
-        found = 1.0 if available.get("GPU", 0) >= 1 else 0.0
-        gpus = found if wanted.gpu == "auto" else wanted.gpu
-        for name, key, need in (("cpu", "CPU", wanted.cpu), ("gpu", "GPU", float(gpus))):
-            have = max((node["Resources"].get(key, 0) for node in ray.nodes()), default=0)
-            if need > have:
-                raise ClusterError(f"resources.{name}: found {need:g}; allowed at most {have:g}")
-        # A memory map is a subclass, and only plain arrays come out of the store without a copy.
-        arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
-        return _Share(replace(job, arrays={}), arrays, float(gpus))
+
+def _gpus(job: Job) -> float:
+    """The GPUs of one trial; refuses what no node has."""
+    available = ray.cluster_resources()
+    wanted = job.resources
+    found = 1.0 if available.get("GPU", 0) >= 1 else 0.0
+    gpus = found if wanted.gpu == "auto" else float(wanted.gpu)
+    for name, key, need in (("cpu", "CPU", wanted.cpu), ("gpu", "GPU", gpus)):
+        have = max((node["Resources"].get(key, 0) for node in ray.nodes()), default=0)
+        if need > have:
+            raise ClusterError(f"resources.{name}: found {need:g}; allowed at most {have:g}")
+    return gpus
 
 
-def _tuner(job: Job, share: _Share, messenger: _Messenger, stop: _Stop, folder: Path) -> tune.Tuner:
-    trainable = tune.with_resources(
-        tune.with_parameters(_Trainable, share=share),
-        {"cpu": job.resources.cpu, "gpu": share.gpus},
-    )
+@contextmanager
+def _asking_workers(share: _Share, stop: threading.Event) -> Iterator[None]:
+    """Ask the workers that see this disk to save their trials when the sweep is stopped."""
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            if stop.is_set():
+                share.stop_file.touch()
+                return
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
+    cpu = share.job.resources.cpu
+
+    def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
+        return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": config["gpus"]}])
+
+    # Enough that a worker need not wait for its next trial, few enough that one that is to be
+    # started again need not wait long.
+    slots = int(ray.cluster_resources().get("CPU", 1) / cpu)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(8, 2 * slots))
+    trainable = tune.with_resources(tune.with_parameters(_Trainable, share=share), resources)
     return tune.Tuner(
         trainable,
-        param_space={"index": tune.grid_search(list(range(len(job.trials))))},
-        tune_config=TuneConfig(reuse_actors=True, max_concurrent_trials=job.jobs),
+        tune_config=TuneConfig(reuse_actors=True, search_alg=queue, num_samples=-1),
         run_config=RunConfig(
             name="sweep",
-            storage_path=str(folder / "tune"),
+            storage_path=str(share.folder / "tune"),
             stop=stop,
             callbacks=[messenger],
             # Tune saves a class trainable at its end by default; the record is all that counts.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
-            failure_config=FailureConfig(max_failures=job.max_failures),
+            failure_config=FailureConfig(max_failures=0),
             verbose=0,
         ),
     )
@@ -249,7 +474,7 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     # Short, since sockets below it may have no path of more than 107 bytes.
     folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        with _connected(lambda: _connect(address, nbytes, folder)):
+        with _connected(lambda: _connect(address, nbytes, folder)), _quiet():
             yield folder
     finally:
         if token is None:
@@ -263,13 +488,31 @@ def _connected(connect: Callable[[], None]) -> Iterator[None]:
 
     The thread lives as long as the connection: the processes that it starts end with it.
     """
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    _ray_log.setLevel(logging.ERROR)
     with ThreadPoolExecutor(1) as pool:
         try:
             pool.submit(connect).result()
             yield
         finally:
             ray.shutdown()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Let Ray tell of deaths in `log.txt` only: on the terminal they are told in our words."""
+    handlers, printer = _ray_log.handlers, ray._private.worker.print_to_stdstream
+    _ray_log.handlers = list(logging.getLogger("orchestrator").handlers)
+
+    def note(data: dict[str, Any], ignore_prefix: bool) -> None:
+        _log.info("ray: %s", " ".join(data["lines"]))
+
+    # There is no setting for what the raylet has to say; see listen_error_messages there.
+    ray._private.worker.print_to_stdstream = note
+    try:
+        yield
+    finally:
+        _ray_log.handlers = handlers
+        ray._private.worker.print_to_stdstream = printer
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:

@@ -24,6 +24,23 @@ class Status(StrEnum):
     """Stopped early by comparison with others."""
 
 
+class Cause(StrEnum):
+    """Why an attempt at a trial ended without a record."""
+
+    OWN = "own"
+    """It raised: an equal input would raise again."""
+    DIED = "died"
+    """Its process was killed or crashed."""
+    MEMORY = "memory"
+    """The machine's memory ran out."""
+    GPU_MEMORY = "gpu memory"
+    """The memory of its GPU, or of its share of one, ran out."""
+    TIMEOUT = "timeout"
+    """It took longer than `execution.trial_timeout`."""
+    LOST = "lost"
+    """Its node died, which is no fault of the trial."""
+
+
 @dataclass(frozen=True, slots=True)
 class EpochRow:
     """One epoch of one trial.
@@ -179,12 +196,14 @@ class TrialFailure:
         error: exception type and first line, without paths, process ids or addresses.
         traceback: the whole story, for a file beside the record.
         timing: when and where.
+        cause: what kind of end it was.
     """
 
     trial: str
     error: str
     traceback: str
     timing: Timing
+    cause: Cause = Cause.OWN
 
     def to_json(self) -> dict[str, Any]:
         """The failure as JSON values, the traceback left out."""
@@ -197,13 +216,14 @@ class TrialFailure:
         """Read what `to_json` wrote.
 
         Raises:
-            KeyError, TypeError: a field is missing, unknown or of the wrong form.
+            KeyError, TypeError, ValueError: a field is missing, unknown or of the wrong form.
         """
         return cls(
             trial=data["trial"],
             error=data["error"],
             traceback=traceback,
             timing=Timing(**data["timing"]),
+            cause=Cause(data.get("cause", Cause.OWN)),
         )
 
 

@@ -48,6 +48,10 @@ class RunDirectory:
         """The file that a trial has whose latest attempt failed."""
         return self.trial(trial) / "failure.json"
 
+    def checkpoint_file(self, trial: str) -> Path:
+        """The file that a trial has which was running when it was last saved."""
+        return self.trial(trial) / "checkpoint.pt"
+
     def traceback_file(self, trial: str) -> Path:
         """The traceback of the latest failure."""
         return self.trial(trial) / "traceback.txt"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import os
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.atomic import write_json, write_text
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
+from orchestrator.checkpoint import Checkpoint
 from orchestrator.configuration_scores import Best
 from orchestrator.continuation import refuse_other
 from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
@@ -116,11 +119,30 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
         refuse_too_weak(experiment, capacity)
     directory = RunDirectory(run_dir)
     refuse_other(experiment, directory, options.extend)
-    ledger = Ledger.open(run_dir)
+    ledger = Ledger.open(run_dir, _storage(experiment, run_dir))
     with ledger.locked(), logged(run_dir), interruptible() as stop:
         # Again, since another driver may have written it before the lock was ours.
         refuse_other(experiment, directory, options.extend)
         return _Run(experiment, ledger, options, console, stop).run()
+
+
+def _storage(experiment: Experiment, run_dir: Path) -> Path | None:
+    """The folder of this run's checkpoints in `execution.storage`; None without one.
+
+    Raises:
+        SpecificationError: it is no folder to write to.
+    """
+    sweep = experiment.sweep
+    if sweep.settings.execution.storage is None:
+        return None
+    shared = Path(sweep.settings.execution.storage)
+    if not shared.is_dir() or not os.access(shared, os.W_OK):
+        allowed = "a folder to write to, which the driver and every worker see"
+        raise sweep.fault(("execution", "storage"), str(shared), allowed)
+    # Runs of one name may share the storage.
+    folder = shared / f"{run_dir.name}-{hashlib.sha256(bytes(run_dir)).hexdigest()[:8]}"
+    folder.mkdir(exist_ok=True)
+    return folder
 
 
 @dataclass
@@ -132,10 +154,12 @@ class _Run:
     options: RunOptions
     console: Console
     stop: threading.Event
+    timed_out: bool = False
 
     def run(self) -> RunResult:
         plan = self.experiment.plan
         pending = self.ledger.pending(plan, self.options.keep_failed)
+        self._limit_time()
         if pending and self.options.executor == "ray":
             # Ray takes a second to import, which can pass while the features are extracted.
             threading.Thread(target=executor, args=(self.options,), daemon=True).start()
@@ -149,6 +173,21 @@ class _Run:
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
+
+    def _limit_time(self) -> None:
+        """Stop the sweep, as an interrupt does, when `execution.time_limit` is over."""
+        limit = self.experiment.sweep.settings.execution.time_limit
+        if limit is None:
+            return
+
+        def end() -> None:
+            if not self.stop.is_set():
+                self.timed_out = True
+                self.stop.set()
+
+        timer = threading.Timer(limit, end)
+        timer.daemon = True
+        timer.start()
 
     def _features(self) -> dict[FeatureSpec, FeatureArray]:
         """Extract what the trials need; bad clips are refused or left out of the experiment."""
@@ -198,7 +237,7 @@ class _Run:
 
     def _warn(self, line: str) -> None:
         _log.warning(line)
-        self.console.print(f"warning: {line}")
+        say(self.console, f"warning: {line}")
 
     def _say(self, pending: int) -> None:
         plan = self.experiment.plan
@@ -220,7 +259,11 @@ class _Run:
             resources=settings.resources,
             max_failures=settings.execution.max_failures,
             jobs=self.options.jobs,
+            checkpoint_every=settings.checkpoint.every,
+            timeout=settings.execution.trial_timeout,
+            storage=self.ledger.storage,
         )
+        self.ledger.drop_old_checkpoints(self.experiment.plan)
         epochs = epochs_of(pending)
         plan = self.experiment.plan
         state = SweepState(plan, len(pending), sum(epochs.values()))
@@ -246,7 +289,7 @@ class _Run:
             plan=plan,
             finished=finished,
             failed=len(self.ledger.failures(plan)),
-            interrupted=self.stop.is_set(),
+            interrupted=self.stop.is_set() and not self.timed_out,
             report=summary.report,
             best=tables.best_of_run(self.ledger.run_dir),
         )
@@ -263,11 +306,27 @@ class _Writer:
     def __post_init__(self) -> None:
         self.renewed = time.monotonic()
 
-    def started(self, trial: str) -> None:
-        self.progress.started(trial)
+    def started(self, trial: str, epoch: int) -> None:
+        _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
+        self.progress.started(trial, epoch)
 
     def epoch(self, trial: str, row: EpochRow) -> None:
         self.progress.epoch(trial, row)
+
+    def checkpoint(self, checkpoint: Checkpoint) -> None:
+        self.ledger.save_checkpoint(checkpoint)
+
+    def last_checkpoint(self, trial: str) -> Checkpoint | None:
+        return self.ledger.checkpoint(trial)
+
+    def waiting(self, seconds: float) -> None:
+        _log.warning("no worker for %.0f s", seconds)
+        self.progress.waiting(seconds)
+
+    def retried(self, failure: TrialFailure) -> None:
+        attempt = failure.timing.attempts
+        _log.warning("%s: attempt %d: %s", failure.trial, attempt, failure.error)
+        self.progress.retried(failure.trial, failure.error)
 
     def finished(self, record: TrialRecord) -> None:
         self.ledger.record(record)

@@ -17,6 +17,7 @@ Whole = Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=1e9, allow_inf_nan=False)]
 
 
 class _Spec(BaseModel):
@@ -178,7 +179,8 @@ class CheckpointSpec(_Spec):
     """How often a running trial saves its state.
 
     Attributes:
-        every: epochs.
+        every: epochs; more often loses less when a process dies, and costs some milliseconds
+            and the size of model and optimizer on the disk each time.
     """
 
     every: Positive = 10
@@ -188,17 +190,19 @@ class ExecutionSpec(_Spec):
     """How a sweep copes with what goes wrong; nothing here changes results.
 
     Attributes:
-        max_failures: how often a trial whose process died is started again.
-        trial_timeout: none yet.
-        time_limit: none yet.
-        storage: none yet.
+        max_failures: how often a trial whose process died, ran out of memory or hung is started
+            again, from its last checkpoint.
+        trial_timeout: seconds that one attempt at a trial may take; null for no limit.
+        time_limit: seconds after which the sweep saves and ends, to be continued.
+        storage: a folder that the driver and every worker see; checkpoints go there directly and
+            not through the driver. `~` and `${VAR}` expand.
         keep_weights: whose weights to keep.
     """
 
     max_failures: Whole = 2
-    trial_timeout: None = None
-    time_limit: None = None
-    storage: None = None
+    trial_timeout: Seconds | None = None
+    time_limit: Seconds | None = None
+    storage: Text | None = None
     keep_weights: Literal["best", "all", "none"] = "best"
 
 

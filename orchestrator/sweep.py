@@ -176,6 +176,10 @@ class _Reader:
 
     def _with_paths(self, data: dict[str, Any]) -> dict[str, Any]:
         """The data with `~` and `${VAR}` expanded and paths made absolute."""
+        execution = data.get("execution")
+        if isinstance(execution, dict) and isinstance(execution.get("storage"), str):
+            storage = self._absolute(execution["storage"], ("execution", "storage"))
+            data = data | {"execution": execution | {"storage": storage}}
         section = data["data"]
         if not isinstance(section, dict):
             return data

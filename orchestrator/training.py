@@ -2,7 +2,8 @@
 
 `Fit.run_epoch` is one pass over the training split and an evaluation; `Fit.result` the splits
 at the epoch that `train.select` names. Every epoch seeds its generators anew, so that the state
-of a fit is its weights, its optimizer, the epoch and the best epoch so far.
+of a fit is its weights, its optimizer and schedule, the epoch and the best epoch so far: what
+`Fit.state_dict` gives.
 """
 
 from __future__ import annotations
@@ -74,6 +75,19 @@ class _Candidate:
     val: Evaluation
     test: Evaluation | None
     weights: dict[str, Any] | None
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "epoch": self.epoch,
+            "val": vars(self.val),
+            "test": None if self.test is None else vars(self.test),
+            "weights": self.weights,
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any]) -> _Candidate:
+        test = None if state["test"] is None else Evaluation(**state["test"])
+        return cls(state["epoch"], Evaluation(**state["val"]), test, state["weights"])
 
 
 class Fit:
@@ -197,6 +211,37 @@ class Fit:
         if not math.isfinite(test.loss):
             raise NonFiniteLoss(f"test loss is {test.loss} after epoch {chosen.epoch}")
         return chosen.epoch, val, split_result(test, self._test)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that an equal fit needs to go on from here: tensors and plain values.
+
+        No state of random generators, because each epoch seeds them from its number. A model
+        that keeps more than its parameters and buffers gives it by `get_extra_state`.
+        """
+        selected = self._selected
+        return {
+            "epoch": self.epoch,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "improvement": self._improvement.state_dict(),
+            "selected": None if selected is None else selected.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where a fit of equal arguments was.
+
+        Raises:
+            RuntimeError, KeyError, TypeError, ValueError: the state is of another kind of fit;
+                this one may have changed.
+        """
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self._improvement.load_state_dict(state["improvement"])
+        selected = state["selected"]
+        self._selected = None if selected is None else _Candidate.from_state(selected)
+        self.epoch = state["epoch"]
 
     def _train_epoch(self) -> tuple[float, float]:
         """One pass; loss and accuracy per clip, read from the device once at the end."""

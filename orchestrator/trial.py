@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
+import io
+import pickle
 import socket
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,9 +25,18 @@ from models.build import build_model, check_weights, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
 from orchestrator import metrics
+from orchestrator.checkpoint import Checkpoint
+from orchestrator.deadline import TrialTimeout, deadline
 from orchestrator.device import choose_device, device_name, trial_settings
 from orchestrator.error_line import error_line
-from orchestrator.records import EpochRow, ParameterCount, Timing, TrialFailure, TrialRecord
+from orchestrator.records import (
+    Cause,
+    EpochRow,
+    ParameterCount,
+    Timing,
+    TrialFailure,
+    TrialRecord,
+)
 from orchestrator.seeding import derive_seeds, seed_everything
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
@@ -42,7 +54,9 @@ class TrialInput:
         classes: `k`.
         import_path: folders in which a user's model is looked for.
         gpus: GPUs that the trial may use; 0 is the CPU, a fraction shares one.
-        attempts: how often the trial was started, this time included.
+        checkpoint: where an earlier attempt was; None to begin at the first epoch.
+        checkpoint_every: epochs between two checkpoints.
+        timeout: seconds after which the trial fails, if it is in Python code then.
     """
 
     trial: Trial
@@ -52,7 +66,9 @@ class TrialInput:
     classes: int
     import_path: tuple[Path, ...] = ()
     gpus: float = 0
-    attempts: int = 1
+    checkpoint: Checkpoint | None = None
+    checkpoint_every: int = 10
+    timeout: float | None = None
 
 
 def warm_up() -> None:
@@ -67,7 +83,8 @@ def warm_up() -> None:
 class TrialRun:
     """A trial, run one epoch at a time.
 
-    The result depends on the input alone: not on what ran before in the process, nor on where.
+    The result depends on the input alone: not on what ran before in the process, nor on where,
+    nor on the checkpoint that it went on from.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
@@ -78,8 +95,10 @@ class TrialRun:
         self._outcome: TrialRecord | TrialFailure | None = None
         self._device = torch.device("cpu")
         self._started = datetime.now(UTC).isoformat(timespec="microseconds")
-        self._begin = time.perf_counter()
+        self._attempt_begin = self._begin = time.perf_counter()
         self._train_seconds = 0.0
+        self._attempts = 1
+        self._saved_epoch = 0
 
     @property
     def outcome(self) -> TrialRecord | TrialFailure | None:
@@ -101,7 +120,8 @@ class TrialRun:
         if self._outcome is not None:
             return None
         try:
-            return self._advance()
+            with deadline(self._seconds_left(), self._input.timeout or 0.0):
+                return self._advance()
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -114,13 +134,59 @@ class TrialRun:
             if self._outcome is not None:
                 self._release()
 
+    def checkpoint(self, *, now: bool = False) -> Checkpoint | None:
+        """Where the trial is, to go on from in another process.
+
+        Args:
+            now: even if it is not due.
+
+        Returns:
+            None where there is nothing new to save: between two due epochs, and after the end.
+        """
+        fit = self._fit
+        if fit is None or self._outcome is not None:
+            return None
+        every = 1 if now else self._input.checkpoint_every
+        if fit.epoch // every <= self._saved_epoch // every:
+            return None
+        self._saved_epoch = fit.epoch
+        buffer = io.BytesIO()
+        torch.save(self._state(fit), buffer)
+        return Checkpoint(self._input.trial.id, fit.epoch, buffer.getvalue())
+
+    def _state(self, fit: Fit) -> dict[str, Any]:
+        return {
+            "fit": fit.state_dict(),
+            "rows": [asdict(row) for row in self._rows],
+            "started": self._started,
+            "wall_seconds": time.perf_counter() - self._begin,
+            "train_seconds": self._train_seconds,
+            "attempts": self._attempts,
+        }
+
+    def _resume(self, fit: Fit, checkpoint: Checkpoint) -> None:
+        state = torch.load(
+            io.BytesIO(checkpoint.payload), map_location=self._device, weights_only=True
+        )
+        fit.load_state_dict(state["fit"])
+        self._rows = [EpochRow(**row) for row in state["rows"]]
+        self._started = state["started"]
+        self._begin -= state["wall_seconds"]
+        self._train_seconds += state["train_seconds"]
+        self._attempts = state["attempts"] + 1
+        self._saved_epoch = fit.epoch
+
+    def _seconds_left(self) -> float | None:
+        limit = self._input.timeout
+        return None if limit is None else limit - (time.perf_counter() - self._attempt_begin)
+
     def _advance(self) -> EpochRow:
         if self._fit is None:
             warm_up()
             self._device = choose_device(self._input.gpus)
         with self._working():
             if self._fit is None:
-                self._fit = self._prepare()
+                self._fit = self._begun()
             row = self._fit.run_epoch()
         self._rows.append(row)
         if self._fit.finished:
@@ -141,6 +207,19 @@ class TrialRun:
             parameters=self._parameters,
             timing=self._timing(),
         )
+
+    def _begun(self) -> Fit:
+        """What trains, at its first epoch or where the checkpoint was."""
+        fit = self._prepare()
+        if self._input.checkpoint is None:
+            return fit
+        try:
+            self._resume(fit, self._input.checkpoint)
+        except (RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+            # Whole, but not of this program's or torch's version: what it saved is done again.
+            self._rows = []
+            return self._prepare()
+        return fit
 
     def _prepare(self) -> Fit:
         """Build the model and what trains it."""
@@ -168,6 +247,7 @@ class TrialRun:
             error=error_line(error),
             traceback="".join(traceback.format_exception(error)),
             timing=self._timing(),
+            cause=_cause(error),
         )
 
     def _timing(self) -> Timing:
@@ -175,7 +255,7 @@ class TrialRun:
             started=self._started,
             wall_seconds=time.perf_counter() - self._begin,
             train_seconds=self._train_seconds,
-            attempts=self._input.attempts,
+            attempts=self._attempts,
             host=socket.gethostname(),
             device=device_name(self._device),
         )
@@ -196,6 +276,18 @@ class TrialRun:
         self._fit = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _cause(error: BaseException) -> Cause:
+    """What kind of end an exception is."""
+    if isinstance(error, TrialTimeout):
+        return Cause.TIMEOUT
+    if isinstance(error, torch.OutOfMemoryError):
+        return Cause.GPU_MEMORY
+    # What PyTorch's allocator says, which raises no type of its own on a CPU.
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return Cause.MEMORY
+    return Cause.OWN
 
 
 def run_trial(

@@ -228,6 +228,15 @@ class TestStates:
         plots = write(tmp_path, plan, [finish(plan, t) for t in plan.trials])
         assert "validation loss per clip" in plots["folds"].title
 
+    def test_a_chosen_epoch_far_off_the_picture(self, tmp_path: Path) -> None:
+        plan = product([configuration()], folds=(2, 3))
+        results = []
+        for trial in plan.trials:
+            result = finish(plan, trial, epochs=12)
+            far = replace(result.epochs[-1], val_loss=1e6)
+            results.append(replace(result, epochs=(*result.epochs[:-1], far)))
+        assert "learning_curves_cnn1d_loss" in write(tmp_path, plan, results)
+
     @pytest.mark.parametrize("count", [2, 40])
     def test_numbers_of_classes(self, tmp_path: Path, count: int) -> None:
         names = [f"_a name\nof class {i} that is long\udcff" for i in range(count)]

@@ -18,6 +18,9 @@ pytestmark = pytest.mark.ray
 COMMAND = [sys.executable, "-m", "orchestrator.cli", "run"]
 
 
+LONG = {"epochs": 40, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.001}}
+
+
 def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
     with (run_dir / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         return list(csv.DictReader(stream))
@@ -61,7 +64,7 @@ def test_two_feature_kinds_in_one_sweep(
 
 
 DYING = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 from torch import nn
 
@@ -79,6 +82,10 @@ class Dying(nn.Module):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.how == "exits":
             raise SystemExit("enough")
+        if self.how == "hangs":
+            time.sleep(1000)
+        if self.how == "is stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
         return self.layer(x.mean(dim=2))
 
 def build(input_shape, classes, how="lives"):
@@ -109,6 +116,83 @@ def test_a_worker_that_dies_is_tried_again_and_the_others_go_on(
     attempts = {t["trial"]: t["attempts"] for t in rows(out, "timings")}
     assert attempts[trials["killed once"]["trial"]] == "2"
     assert attempts[trials["lives"]["trial"]] == "1"
+
+
+def test_a_worker_that_hangs_is_ended_and_the_others_go_on(
+    foldgrid, write_spec, tmp_path: Path, ray_address: str
+) -> None:
+    (tmp_path / "hanging.py").write_text(DYING)
+    ways = ["hangs", "is stopped", "lives"]
+    model = {"name": "hanging:build", "params": {"how": {"grid": ways}}}
+    spec = write_spec(model=model, folds={"test": 1, "validate": [2]})
+    out = tmp_path / "run"
+    sets = ("execution.max_failures=1", "execution.trial_timeout=5")
+    options = [word for text in sets for word in ("--set", text)]
+    result = foldgrid("run", spec, "--out", out, "--quiet", "--address", ray_address, *options)
+    assert result.code == 1, result.err
+    trials = {t["model.params.how"]: t for t in rows(out, "trials")}
+    expected = "TrialTimeout: no end within 5 s (execution.trial_timeout)"
+    assert [trials[way]["error"] for way in ways] == [expected, expected, ""]
+    story = (out / "trials" / trials["hangs"]["trial"] / "traceback.txt").read_text()
+    assert "hanging.py" in story.split("ActorDiedError")[0]
+    log = (out / "log.txt").read_text()
+    for way in ways[:2]:
+        assert log.count(f"{trials[way]['trial']} begins") == 2
+
+
+DYING_LATE = """
+import os, signal
+from pathlib import Path
+from torch import nn
+
+class DyingLate(nn.Module):
+    def __init__(self, channels, classes, epoch):
+        super().__init__()
+        self.epoch, self.flag = epoch, Path(__file__).with_name("flag")
+        self.layer = nn.Linear(channels, classes)
+        self.register_buffer("epochs", nn.Parameter(self.layer.bias[:1] * 0, False))
+
+    def train(self, mode=True):
+        if mode:
+            self.epochs += 1
+        return super().train(mode)
+
+    def forward(self, x):
+        if int(self.epochs) == self.epoch and not self.flag.exists():
+            self.flag.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.layer(x.mean(dim=2))
+
+def build(input_shape, classes, epoch):
+    return DyingLate(input_shape[0], classes, epoch)
+"""
+
+
+@pytest.mark.parametrize("storage", [False, True], ids=["by the driver", "by the storage"])
+def test_a_worker_that_dies_goes_on_from_its_checkpoint(
+    foldgrid, tables_of, write_spec, tmp_path: Path, ray_address: str, storage: bool
+) -> None:
+    module = f"dying_late_{storage}"
+    (tmp_path / f"{module}.py").write_text(DYING_LATE)
+    model = {"name": f"{module}:build", "params": {"epoch": 8}}
+    train = LONG | {"epochs": 10, "schedule": "cosine"}
+    spec = write_spec(model=model, train=train, folds={"test": 1, "validate": [2]})
+    sets = ["checkpoint.every=1", "execution.max_failures=1"]
+    if storage:
+        (tmp_path / "shared").mkdir()
+        sets.append(f"execution.storage={tmp_path / 'shared'}")
+    options = [word for text in sets for word in ("--set", text)]
+    for name, where in (
+        ("killed", ("--address", ray_address)),
+        ("whole", ("--executor", "serial")),
+    ):
+        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *where, *options)
+        assert result.code == 0, result.err
+    assert tables_of(tmp_path / "killed") == tables_of(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.pt"))
+    log = (tmp_path / "killed" / "log.txt").read_text()
+    assert "goes on from epoch" in log
+    assert [t["attempts"] for t in rows(tmp_path / "killed", "timings")] == ["2"]
 
 
 VANDAL = """
@@ -166,8 +250,6 @@ def test_more_than_the_cluster_has_is_refused(
 
 # The driver as a process of its own
 
-LONG = {"epochs": 40, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.001}}
-
 
 def start(spec: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
@@ -213,7 +295,11 @@ def test_a_killed_driver_loses_nothing_and_repeats_nothing(
 def test_an_interrupted_driver_saves_and_says_how_to_go_on(
     write_spec, tmp_path: Path, number: signal.Signals
 ) -> None:
-    spec = write_spec(train=LONG | {"epochs": 400}, folds={"test": 1, "validate": [2, 3, 4]})
+    spec = write_spec(
+        train=LONG | {"epochs": 400},
+        checkpoint={"every": 10_000},
+        folds={"test": 1, "validate": [2, 3, 4]},
+    )
     out = tmp_path / "run"
     process = start(spec, out)
     wait_for_records(process, out, 1)
@@ -224,3 +310,4 @@ def test_an_interrupted_driver_saves_and_says_how_to_go_on(
     assert "Traceback" not in errors
     statuses = {t["status"] for t in rows(out, "trials")}
     assert statuses == {"finished", "pending"}
+    assert list(out.glob("trials/*/checkpoint.pt"))

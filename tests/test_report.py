@@ -474,7 +474,7 @@ class TestStates:
         (tmp_path / "spec.yaml").write_text(spec)
         page = write(tmp_path, plan_of([configuration()], (2,)))
         assert "Started 2026-01-01 09:59 UTC, continued 1 time" in page.sections["head"]
-        assert "torch was 2.11.0, is now 2.11.1" in page.sections["environment"]
+        assert "torch: 2.11.0 then, 2.11.1 now" in page.sections["environment"]
         assert "0" * 40 in page.sections["environment"]
         assert spec in page.sections["repeat"]
         assert "Random search with 7 draws" in page.sections["setup"]

@@ -14,6 +14,7 @@ import pytest
 import soundfile
 from sklearn import metrics
 
+from orchestrator.checkpoint import Checkpoint
 from orchestrator.yaml_source import read
 
 SERIAL = ("--executor", "serial", "--quiet")
@@ -124,7 +125,26 @@ def test_the_stored_specification_is_complete_and_runs(
 def test_the_environment_is_kept(run_dir: Path) -> None:
     (start, *_) = json.loads((run_dir / "environment.json").read_text())["runs"]
     assert start["packages"]["torch"].startswith("2.11")
+    assert start["installed"]["torch"] == start["packages"]["torch"]
     assert len(start["data_fingerprint"]) == 64
+    assert start["processor"]
+    assert start["command"][1] == "run"
+
+
+def test_what_may_change_the_figures_is_warned_of(
+    foldgrid, write_spec, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    path = copy / "environment.json"
+    stored = json.loads(path.read_text())
+    stored["runs"][-1]["packages"]["torch"] = "1.0"
+    path.write_text(json.dumps(stored))
+    monkeypatch.setenv("MKL_CBWR", "AVX2")
+    result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
+    assert result.code == 0
+    assert "warning: not as in the last run on this directory: torch: 1.0 then, 2.11" in result.err
+    assert "MKL_CBWR: not set then, AVX2 now" in result.err
 
 
 def test_a_finished_run_is_not_repeated(tables_of, foldgrid, write_spec, run_dir: Path) -> None:
@@ -214,6 +234,133 @@ def test_extend_keeps_what_is_finished(foldgrid, write_spec, run_dir: Path, tmp_
     fewer = foldgrid("run", write_spec(), "--out", copy, "--extend", *SERIAL)
     assert fewer.code == 2
     assert "--extend: 2 trials of the run directory are not in the new plan" in fewer.err
+
+
+MORE: dict[str, tuple[str, str]] = {
+    "folds": ("folds.validate=[2]", "folds.validate=[2, 3]"),
+    "values": ("model.init={grid: [xavier]}", "model.init={grid: [random, xavier, kaiming]}"),
+    "repeats": ("repeats=1", "repeats=2"),
+    "samples": (
+        "search={method: random, samples: 1}",
+        "search={method: random, samples: 3}",
+    ),
+}
+
+
+@pytest.mark.parametrize("more", MORE)
+def test_an_extended_run_is_as_one_that_was_planned_so(
+    foldgrid, tables_of, write_spec, tmp_path: Path, more: str
+) -> None:
+    few, many = (("--set", text) for text in MORE[more])
+    lr = {"choice": [0.001, 0.003, 0.01, 0.03]} if more == "samples" else 0.01
+    train = {"epochs": 1, "batch_size": 8, "optimizer": {"name": "sgd", "lr": lr}}
+    spec = write_spec(train=train, folds={"test": 1, "validate": [2]})
+    out, whole = tmp_path / "extended", tmp_path / "whole"
+    assert foldgrid("run", spec, *few, "--out", out, *SERIAL).code == 0
+    before = {p: p.stat().st_mtime_ns for p in out.glob("trials/*/result.json")}
+    assert before
+    assert foldgrid("run", spec, *many, "--out", out, "--extend", *SERIAL).code == 0
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+    assert len(list(out.glob("trials/*/result.json"))) > len(before)
+    assert foldgrid("run", spec, *many, "--out", whole, *SERIAL).code == 0
+    assert tables_of(out) == tables_of(whole)
+
+
+def test_extend_refuses_other_folds_under_the_same_numbers(
+    foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    data = {"dataset": "folder", "root": str(clips), "source_pattern": r"(\w+/\d)-"}
+    spec = write_spec(data=data, folds={"k": 3, "test": 1, "validate": [2]})
+    out = tmp_path / "run"
+    assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+    more = ("--set", "folds.validate=[2, 3]", "--out", out, "--extend", *SERIAL)
+    for other in ("folds.k=4", "folds.seed=1", "folds.stratify=false"):
+        result = foldgrid("run", spec, "--set", other, *more)
+        assert result.code == 2
+        assert other.split("=")[0] in result.err
+    assert foldgrid("run", spec, *more).code == 0
+    assert len(rows(out, "trials")) == 4
+
+
+# Checkpoints and limits
+
+
+def test_a_time_limit_saves_and_the_same_command_goes_on(
+    foldgrid, tables_of, write_spec, tmp_path: Path
+) -> None:
+    spec = write_spec(train={"epochs": 60, "batch_size": 4}, checkpoint={"every": 7})
+    whole, limited = tmp_path / "whole", tmp_path / "limited"
+    assert foldgrid("run", spec, "--out", whole, *SERIAL).code == 0
+    limit = ("--set", "execution.time_limit=0.3", "--out", limited, *SERIAL)
+    result = foldgrid("run", spec, *limit)
+    assert result.code == 1
+    assert "to continue: foldgrid run" in result.out
+    assert len(list(limited.glob("trials/*/checkpoint.pt"))) == 1
+    assert foldgrid("run", spec, "--out", limited, *SERIAL).code == 0
+    assert "goes on from epoch" in (limited / "log.txt").read_text()
+    assert not list(limited.glob("trials/*/checkpoint.pt"))
+    assert tables_of(limited) == tables_of(whole)
+
+
+@pytest.mark.parametrize("damage", ["cut", "changed", "another"])
+def test_a_damaged_checkpoint_is_named_and_the_trial_begins_anew(
+    foldgrid, tables_of, write_spec, run_dir: Path, tmp_path: Path, damage: str
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    first, *_ = sorted(copy.glob("trials/*/result.json"))
+    first.unlink()
+    path = first.with_name("checkpoint.pt")
+    content = bytearray(Checkpoint(first.parent.name, 1, b"payload").to_bytes())
+    if damage == "changed":
+        content[-1] ^= 1
+    path.write_bytes({"cut": content[:-3], "changed": content, "another": b"{}"}[damage])
+    result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
+    assert result.code == 0
+    assert f"{path}: damaged, not used" in (copy / "log.txt").read_text()
+    assert not path.exists()
+    assert tables_of(copy) == tables_of(run_dir)
+
+
+def test_a_storage_that_is_no_folder_is_refused(foldgrid, write_spec, tmp_path: Path) -> None:
+    nowhere = f"execution.storage={tmp_path / 'nowhere'}"
+    result = foldgrid("run", write_spec(), "--set", nowhere, "--out", tmp_path / "run", *SERIAL)
+    assert result.code == 2
+    assert result.err.startswith("--set execution.storage=")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_trial_that_takes_too_long_is_a_failed_row(foldgrid, write_spec, tmp_path: Path) -> None:
+    (tmp_path / "sleeping.py").write_text(SLEEPING)
+    model = {"name": "sleeping:build", "params": {"seconds": {"grid": [0, 1000]}}}
+    spec = write_spec(
+        model=model,
+        folds={"test": 1, "validate": [2]},
+        execution={"trial_timeout": 2, "max_failures": 1},
+    )
+    out = tmp_path / "run"
+    result = foldgrid("run", spec, "--out", out, "--executor", "serial")
+    assert result.code == 1
+    assert "will be tried again: TrialTimeout" in result.err
+    lives, sleeps = rows(out, "trials")
+    assert lives["status"] == "finished"
+    assert sleeps["error"] == "TrialTimeout: no end within 2 s (execution.trial_timeout)"
+
+
+SLEEPING = """
+import time
+from torch import nn
+
+class Sleeping(nn.Sequential):
+    def forward(self, x):
+        time.sleep(self.seconds)
+        return super().forward(x)
+
+def build(input_shape, classes, seconds):
+    model = Sleeping(nn.Flatten(), nn.Linear(input_shape[0] * input_shape[1], classes))
+    model.seconds = seconds
+    return model
+"""
 
 
 def test_a_locked_run_directory_is_refused(foldgrid, write_spec, run_dir: Path) -> None:

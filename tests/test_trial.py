@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,12 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from features.spec import LogMelSpec, WaveformSpec, Windows
 from models.spec import Cnn1dSpec, CnnTransformerSpec, FactorySpec, InputSpec, ModelSpec
+from orchestrator.checkpoint import Checkpoint
+from orchestrator.envelope import DamagedFileError
 from orchestrator.error_line import LONGEST, error_line, plain_line
 from orchestrator.hyperparameters import SgdSpec, TrainSpec
-from orchestrator.records import TrialFailure, TrialRecord
+from orchestrator.records import Cause, TrialFailure, TrialRecord
 from orchestrator.training import SplitData
 from orchestrator.trial import TrialInput, TrialRun, run_trial
 from orchestrator.trials import Configuration, Trial
@@ -28,6 +34,7 @@ FEATURES = LogMelSpec(n_mels=4, seconds=1.0)
 NETS = """
 import random
 import sys
+import time
 from pathlib import Path
 import numpy as np
 import torch
@@ -51,6 +58,12 @@ class Faulty(nn.Module):
             raise ValueError(f"cannot open '{Path.home()}/some data/a.wav' (pid=12)\\nmore")
         if self.fault == "exit":
             sys.exit(4)
+        if self.fault == "hang":
+            time.sleep(1000)
+        if self.fault == "memory":
+            torch.empty(2**60)
+        if self.fault == "gpu memory":
+            raise torch.OutOfMemoryError("CUDA out of memory")
         if self.fault == "interrupt":
             raise KeyboardInterrupt
         if self.fault == "wide":
@@ -169,13 +182,13 @@ def test_run_trial_tells_of_every_epoch() -> None:
 
 def test_timing_is_honest() -> None:
     before = datetime.now(UTC)
-    timing = finished(replace(make_input(), attempts=3)).timing
+    timing = finished(make_input()).timing
     started = datetime.fromisoformat(timing.started)
     assert before <= started <= datetime.now(UTC)
     assert started.utcoffset() is not None
     assert timing.started[19] == "."
     assert 0 < timing.train_seconds <= timing.wall_seconds < 60
-    assert timing.attempts == 3
+    assert timing.attempts == 1
     assert timing.device == "cpu"
     assert timing.host
 
@@ -421,3 +434,104 @@ def test_error_lines() -> None:
     long = error_line(ValueError("x" * 1000))
     assert len(long) == LONGEST
     assert long.endswith("...")
+
+
+# Checkpoints
+
+HARD: dict[str, Any] = {
+    "epochs": 6,
+    "optimizer": {"name": "adamw", "lr": 0.003},
+    "select": "best",
+    "early_stopping": {"patience": 4, "metric": "val_accuracy"},
+    "augment": {"mixup": 0.4, "gain": 6, "spec_augment": True},
+    "label_smoothing": 0.1,
+}
+SCHEDULES = ("plateau", "one_cycle", "cosine", {"name": "step", "milestones": [2, 4]}, None)
+
+
+def gone_on_with(trial_input: TrialInput, epoch: int) -> TrialRecord:
+    """Run until so many epochs are done, then go on in another run from the bytes of a file."""
+    run = TrialRun(replace(trial_input, checkpoint_every=epoch))
+    for _ in range(epoch):
+        run.step()
+    checkpoint = run.checkpoint()
+    assert checkpoint is not None
+    assert checkpoint.epoch == epoch
+    read = Checkpoint.from_bytes(checkpoint.to_bytes(), trial_input.trial.id)
+    rows: list[int] = []
+    outcome = run_trial(replace(trial_input, checkpoint=read), lambda row: rows.append(row.epoch))
+    assert isinstance(outcome, TrialRecord), outcome
+    assert rows[0] == epoch
+    return outcome
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES, ids=str)
+def test_a_trial_goes_on_from_a_checkpoint_as_if_nothing_had_been(schedule: Any) -> None:
+    model = CnnTransformerSpec(heads=2, dropout=0.3)
+    made = make_input(model, **HARD, schedule=schedule)
+    whole = finished(made)
+    for epoch in (1, 3, 4):
+        record = gone_on_with(made, epoch)
+        assert untimed(record) == untimed(whole)
+        assert record.timing.attempts == 2
+
+
+def test_a_users_model_that_draws_goes_on_with_equal_draws(folder: Path) -> None:
+    made = users("noisy", folder)
+    assert untimed(gone_on_with(made, 1)) == untimed(finished(made))
+
+
+def test_checkpoints_are_due_every_so_many_epochs() -> None:
+    run = TrialRun(replace(make_input(epochs=7), checkpoint_every=3))
+    epochs = []
+    while run.outcome is None:
+        run.step()
+        checkpoint = run.checkpoint()
+        epochs += [] if checkpoint is None else [checkpoint.epoch]
+    assert epochs == [3, 6]
+
+
+def test_a_checkpoint_can_be_had_at_once_but_not_twice() -> None:
+    run = TrialRun(replace(make_input(epochs=3), checkpoint_every=100))
+    assert run.checkpoint(now=True) is None
+    run.step()
+    assert run.checkpoint() is None
+    assert run.checkpoint(now=True) is not None
+    assert run.checkpoint(now=True) is None
+
+
+@given(st.data())
+@settings(max_examples=200)
+def test_a_damaged_checkpoint_is_never_believed(data: st.DataObject) -> None:
+    whole = Checkpoint("a-t1-f2-s0", 7, b"some payload" * 3).to_bytes()
+    at = data.draw(st.integers(0, len(whole) - 1))
+    flipped = whole[at] ^ data.draw(st.integers(1, 255))
+    for damaged in (whole[:at], whole[:at] + bytes([flipped]) + whole[at + 1 :]):
+        with contextlib.suppress(DamagedFileError):
+            assert Checkpoint.from_bytes(damaged, "a-t1-f2-s0").to_bytes() == whole
+    with pytest.raises(DamagedFileError, match="a-t1-f2-s0"):
+        Checkpoint.from_bytes(whole, "another")
+
+
+def test_a_whole_checkpoint_of_another_kind_of_state_begins_anew() -> None:
+    made = make_input()
+    strange = Checkpoint(made.trial.id, 1, b"no torch file")
+    assert untimed(finished(replace(made, checkpoint=strange))) == untimed(finished(made))
+
+
+# Deadlines
+
+
+def test_a_hanging_trial_fails_in_time(folder: Path) -> None:
+    made = users("faulty", folder, fault="hang")
+    failure = failed(replace(made, timeout=0.5))
+    assert failure.cause is Cause.TIMEOUT
+    assert failure.error == "TrialTimeout: no end within 0.5 s (execution.trial_timeout)"
+    assert "in forward" in failure.traceback
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_memory_that_runs_out_is_told_apart(folder: Path) -> None:
+    assert failed(users("faulty", folder, fault="memory")).cause is Cause.MEMORY
+    assert failed(users("faulty", folder, fault="gpu memory")).cause is Cause.GPU_MEMORY
+    assert failed(users("faulty", folder, fault="raise")).cause is Cause.OWN
