@@ -26,7 +26,7 @@ import logging
 import math
 import secrets
 import shutil
-import socket
+import sys
 import tempfile
 import threading
 import time
@@ -52,6 +52,7 @@ from orchestrator.deaths import death
 from orchestrator.errors import ClusterError, LostError
 from orchestrator.executors import Job, Observer, tell, trial_input
 from orchestrator.guard import Guard
+from orchestrator.head import knock, watched
 from orchestrator.provenance import usable_cores
 from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
 from orchestrator.retries import Retries, larger_share
@@ -74,6 +75,8 @@ _WAIT_SECONDS = 60.0
 """How long no trial runs before the user is told, again and again."""
 
 _PREFIX = "foldgrid-"
+
+_LOST = "the Ray cluster was lost"
 
 _SPARE_STORE = 256 * 2**20
 """Bytes of object store beside the features, for the job, the records and checkpoints."""
@@ -398,12 +401,24 @@ class RayExecutor:
             messenger = _Messenger(share, observer, queue, stop)
             tuner = _tuner(share, queue, messenger, _Stop(stop, messenger, queue))
             try:
-                with _asking_workers(share, stop):
+                with _asking_workers(share, stop), watched(_head(), _give_up):
                     tuner.fit()
-            except (ray.exceptions.RaySystemError, ConnectionError) as error:
-                raise LostError(f"the Ray cluster was lost: {_line(error)}") from error
+            except (ray.exceptions.RayError, OSError) as error:
+                raise LostError(f"{_LOST}: {_line(error)}") from error
             if messenger.error is not None:
                 raise messenger.error
+
+
+def _head() -> str:
+    """HOST:PORT of the cluster's head."""
+    return str(ray.get_runtime_context().gcs_address)
+
+
+def _give_up(reason: str) -> None:
+    """End this process: its main thread waits in Ray, which would end it a little later."""
+    _log.error("%s: %s", _LOST, reason)
+    print(f"{_LOST}: {reason}", file=sys.stderr, flush=True)
+    os._exit(LostError.exit_code)
 
 
 def _gpus(job: Job) -> float:
@@ -518,7 +533,7 @@ def _quiet() -> Iterator[None]:
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
     try:
         if address is not None:
-            _knock(address)
+            knock(address)
             ray.init(address=address, logging_level=logging.ERROR, log_to_driver=False)
             return
         # Else Ray makes up a token of its own and leaves it in the home folder.
@@ -553,13 +568,6 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _knock(address: str) -> None:
-    """Raise OSError where nobody listens at HOST:PORT: Ray itself would try for minutes."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
 
 
 def _sweep_leftovers() -> None:
