@@ -13,7 +13,6 @@ import logging
 import os
 import re
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -25,18 +24,18 @@ from typing import Any
 import numpy as np
 
 from features.arrays import FeatureArray
+from features.claims import abandoned, claimed
 from features.clips import Clip, Dataset
 from features.extract import EXTRACTOR_VERSION
 from features.spec import FeatureSpec
 from features.workers import RowFile, extract_all
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the files of an entry."""
 
 _ARRAY, _MANIFEST = "features.npy", "manifest.json"
 _ENTRY_NAME = re.compile(r"[0-9a-f]{64}")
 _UNFINISHED_NAME = re.compile(r"unfinished-[0-9a-f]{32}")
-_DAY, _TEN_MINUTES = 86_400, 600
 
 _PACKAGES = {
     "waveform": ("numpy", "soundfile", "soxr"),
@@ -120,8 +119,7 @@ def features_of(
     if found is not None:
         return found
     cache.mkdir(parents=True, exist_ok=True)
-    _remove_unfinished(cache, idle=_DAY)
-    _remove(entry)
+    _remove_abandoned(cache)
     with _folder_of_own(cache) as folder:
         path = folder / _ARRAY
         rows = _row_file(path, len(dataset.clips), spec)
@@ -142,7 +140,7 @@ def cache_size(cache: Path) -> tuple[int, int]:
 
 
 def clear_cache(cache: Path) -> tuple[int, int]:
-    """Remove every entry, and unfinished ones that nobody has written to for ten minutes.
+    """Remove every entry, and unfinished ones that nobody works on.
 
     Anything else in the folder stays.
 
@@ -150,7 +148,7 @@ def clear_cache(cache: Path) -> tuple[int, int]:
         The number of entries and the bytes removed.
     """
     entries = _entries(cache)
-    freed = sum(map(_bytes, entries)) + _remove_unfinished(cache, idle=_TEN_MINUTES)
+    freed = sum(map(_bytes, entries)) + _remove_abandoned(cache)
     for entry in entries:
         _remove(entry)
     return len(entries), freed
@@ -169,7 +167,7 @@ def _key(dataset: Dataset, spec: FeatureSpec) -> str:
 def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str]) -> None:
     """Write the manifest, which says that the array is complete and what it is."""
     path = folder / _ARRAY
-    manifest = {
+    manifest: dict[str, Any] = {
         "format_version": FORMAT_VERSION,
         "extractor_version": EXTRACTOR_VERSION,
         "key": key,
@@ -179,6 +177,7 @@ def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str]) -> No
         "bad": [[index, problem] for index, problem in bad.items()],
         "sha256": _checksum(path),
     }
+    manifest["checksum"] = _digest(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)
     (folder / _MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -216,7 +215,11 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec) -> Extraction | None
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        _log.warning("%s: not a usable cache entry (%s); it is made again", entry, error)
+        if not entry.is_dir():
+            # Cleared by another process just now.
+            return None
+        _log.warning("%s: damaged cache entry (%s); made again", entry, error)
+        _remove(entry)
         return None
     return Extraction(array, bad, cached=True, key=entry.name)
 
@@ -226,6 +229,8 @@ def _checked(entry: Path, rows: int, spec: FeatureSpec) -> tuple[FeatureArray, l
     for field, expected in (("format_version", FORMAT_VERSION), ("key", entry.name)):
         if manifest[field] != expected:
             raise ValueError(f"{field} {manifest[field]!r} instead of {expected!r}")
+    if manifest.pop("checksum") != _digest(manifest):
+        raise ValueError(f"the checksum of {_MANIFEST} does not hold")
     if _checksum(entry / _ARRAY) != manifest["sha256"]:
         raise ValueError(f"the checksum of {_ARRAY} does not hold")
     array = _mapped(entry / _ARRAY)
@@ -239,6 +244,10 @@ def _mapped(path: Path) -> FeatureArray:
     return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
+def _digest(manifest: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
@@ -247,12 +256,17 @@ def _checksum(path: Path) -> str:
 @contextmanager
 def _folder_of_own(cache: Path) -> Iterator[Path]:
     """A new folder in the cache; gone afterwards unless it was renamed."""
-    folder = cache / f"unfinished-{uuid.uuid4().hex}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    while True:
+        folder = cache / f"unfinished-{uuid.uuid4().hex}"
+        folder.mkdir()
+        with claimed(folder) as ours:
+            if not ours:
+                continue
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+        return
 
 
 def _entries(cache: Path) -> list[Path]:
@@ -274,12 +288,12 @@ def _folders(cache: Path, name: re.Pattern[str]) -> list[Path]:
     return sorted(f for f in cache.iterdir() if name.fullmatch(f.name) and f.is_dir())
 
 
-def _remove_unfinished(cache: Path, idle: float) -> int:
-    """Remove what writers that died have left, untouched for `idle` seconds; the bytes freed."""
+def _remove_abandoned(cache: Path) -> int:
+    """Remove what writers that died have left; the bytes freed."""
     freed = 0
     for folder in _unfinished(cache):
-        with suppress(FileNotFoundError):
-            if time.time() - max(f.stat().st_mtime for f in (folder, *folder.iterdir())) > idle:
+        with abandoned(folder) as left:
+            if left:
                 freed += _bytes(folder)
                 _remove(folder)
     return freed

@@ -30,6 +30,9 @@ _POOL_PAYS = {"waveform": 64, "log_mel": 256, "mfcc": 256, "mel_image": 256}
 _LARGEST_CHUNK = 16
 """Clips a task: few enough for a smooth progress bar and a quick end after an interrupt."""
 
+_PARENTS_SIGNALS = {signal.SIGINT, signal.SIGHUP}
+"""What a terminal sends to all its processes. SIGTERM stays: it is how a broken pool is ended."""
+
 Progress = Callable[[int, int], None]
 
 
@@ -151,7 +154,8 @@ def _chunks(total: int, workers: int) -> Iterator[tuple[int, int]]:
 def _start_worker() -> None:
     """Runs first in each worker, before numpy is imported."""
     # An interrupt is the parent's affair: it lets running tasks end and cancels the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in _PARENTS_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -167,13 +171,13 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _quiet_start() -> Iterator[None]:
-    """Start worker processes that neither import `__main__` nor get the terminal's interrupt.
+    """Start worker processes that neither import `__main__` nor get the terminal's signals.
 
     A spawned process imports the script that its parent runs, which may be slow or, without a
     `__name__` guard, start everything again; the workers' code is all in this package.
     """
     main = sys.modules["__main__"]
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _PARENTS_SIGNALS)
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield

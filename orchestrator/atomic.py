@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
+from features.claims import abandoned, claimed
 from orchestrator.errors import RunDirectoryError
+
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{8}\.tmp")
 
 
 @contextmanager
@@ -19,7 +23,8 @@ def replacing(path: Path, *, durable: bool = True) -> Iterator[TextIO]:
 
     UTF-8, line ends as written; what UTF-8 cannot hold (half of a surrogate pair, as in a file
     name that is not UTF-8) becomes a backslash escape. After an error nothing has changed. A
-    killed process may leave its temporary file, hidden and harmless, beside `path`.
+    killed process may leave its temporary file, hidden and harmless, beside `path`, for
+    `remove_abandoned` to find.
 
     Args:
         path: the file, in a folder that exists.
@@ -63,6 +68,26 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, allow_nan=False) + "\n")
 
 
+def probe(folder: Path) -> None:
+    """Write a file and remove it.
+
+    Raises:
+        OSError: that cannot be.
+    """
+    with _temporary(folder) as path:
+        path.write_bytes(b"x")
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the temporary files of killed processes directly in a folder, where that can be."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        found = [Path(entry) for entry in entries if _TEMPORARY.fullmatch(entry.name)]
+        for path in found:
+            with abandoned(path) as left, suppress(OSError):
+                if left:
+                    path.unlink()
+
+
 def reason(error: OSError) -> str:
     """What the system says of an error, without the path."""
     return error.strerror or type(error).__name__
@@ -70,21 +95,33 @@ def reason(error: OSError) -> str:
 
 @contextmanager
 def _replacing(path: Path, *, durable: bool, binary: bool) -> Iterator[IO[Any]]:
-    # The random part keeps two machines apart that share the folder and the process id.
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
-        with _open(temporary, binary) as stream:
-            yield stream
-            stream.flush()
-            if durable:
-                os.fsync(stream.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
-        if isinstance(error, OSError):
-            raise RunDirectoryError(f"{path}: cannot write: {reason(error)}") from error
-        raise
+        with _temporary(path.parent) as temporary:
+            with _open(temporary, binary) as stream:
+                yield stream
+                stream.flush()
+                if durable:
+                    os.fsync(stream.fileno())
+            temporary.replace(path)
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot write: {reason(error)}") from error
+
+
+@contextmanager
+def _temporary(folder: Path) -> Iterator[Path]:
+    """A new file that nobody else removes; gone afterwards unless it was renamed."""
+    while True:
+        # The random part keeps two machines apart that share the folder and the process id.
+        path = folder / f".{os.getpid()}-{secrets.token_hex(4)}.tmp"
+        try:
+            path.touch()
+            with claimed(path) as ours:
+                if ours:
+                    yield path
+                    return
+        finally:
+            with suppress(OSError):
+                path.unlink()
 
 
 def _open(path: Path, binary: bool) -> IO[Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -13,8 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from orchestrator.atomic import reason
 from orchestrator.data_cli import data
 from orchestrator.errors import FoldgridError
+from orchestrator.interrupts import EXIT_CODE, watched
+from orchestrator.streams import lasting
 
 if TYPE_CHECKING:
     from orchestrator.plan import Experiment
@@ -49,28 +51,39 @@ _LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    with watched(), lasting() as lost:
+        code = _code()
+        sys.stdout.flush()
+        if lost.reason:
+            _complain([f"standard output: cannot write: {lost.reason}"])
+            code = code or 1
+    sys.exit(code)
+
+
+def _code() -> int:
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     for name in ("orchestrator", "features", "models"):
         logging.getLogger(name).propagate = False
     try:
         code = app(standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except FoldgridError as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         _complain(error.lines())
-        code = error.exit_code
-    except typer.Abort:
-        code = 130
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        return EXIT_CODE
     except _ClickException as error:
         _complain([f"foldgrid: {error.format_message()}"])  # type: ignore[attr-defined]
-        code = 2
-    except KeyboardInterrupt:
-        code = 130
-    except BrokenPipeError:
-        # Whoever read our output went away; Python would complain again while it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
-    sys.exit(code if isinstance(code, int) else 0)
+        return 2
+    except OSError as error:
+        # Nobody has said what it means here, but a disk that fails is no reason for a traceback.
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        place = f"{error.filename}: " if error.filename else ""
+        _complain([f"foldgrid: {place}{reason(error)}"])
+        return 1
 
 
 def _complain(lines: list[str]) -> None:
@@ -209,12 +222,16 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
     """Extract the features of a specification into the cache."""
     from orchestrator.errors import SpecificationError
     from orchestrator.extraction import bad_clip_lines, extract
+    from orchestrator.interrupts import interruptible
     from orchestrator.progress import stderr_console
+    from orchestrator.session import warned
 
+    console = stderr_console(quiet)
     experiment = _experiment(spec, overrides)
     faults: list[str] = []
     for feature in experiment.features:
-        extraction = extract(experiment, feature, stderr_console(quiet))
+        with warned(console), interruptible() as stop:
+            extraction = extract(experiment, feature, console, stop.is_set)
         how = "from the cache" if extraction.cached else "extracted"
         shape = list(extraction.array.shape)
         print(f"{feature.kind}: {shape} {extraction.array.dtype}, {how}, key {extraction.key}")
@@ -229,9 +246,12 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
 def report(run_dir: RunDir, debug: Debug = False) -> int:
     """Rebuild tables, plots and report from a run directory alone."""
     from orchestrator.errors import LostError
+    from orchestrator.progress import stderr_console
+    from orchestrator.session import warned
     from orchestrator.summary import summarize
 
-    summary = summarize(run_dir.absolute())
+    with warned(stderr_console(quiet=False)):
+        summary = summarize(run_dir.absolute())
     print(f"{len(summary.tables)} tables in {run_dir / 'tables'}")
     if summary.report is None:
         raise LostError(f"{run_dir}: no plots and no report: {summary.problem}")

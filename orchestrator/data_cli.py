@@ -66,8 +66,8 @@ def repair(
     """Write a clean copy, 16-bit WAV; exit code 1 where a file could not be saved."""
     from features.journal import JOURNAL
     from features.repair import Action, Repair, RepairError, lost
+    from orchestrator.interrupts import interruptible
     from orchestrator.progress import counted, stderr_console
-    from orchestrator.session import interruptible
 
     try:
         work = Repair(source, target, rate)

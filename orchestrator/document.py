@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
@@ -141,15 +142,27 @@ def _default(model: type[BaseModel], name: str) -> Any:
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """One line for each path whose value changes results and differs between two documents."""
-    before, after = dict(_flat(_placeless(old))), dict(_flat(_placeless(new)))
+    before, after = _compared(old), _compared(new)
     lines = []
     for path in dict.fromkeys([*before, *after]):
-        if any(path == free or path.startswith(f"{free}.") for free in FREE):
-            continue
         left, right = before.get(path), after.get(path)
         if canonical(left) != canonical(right):
             lines.append(f"{path}: {_text(left)} in the run directory, {_text(right)} now")
     return lines
+
+
+def digest(document: Mapping[str, Any]) -> str:
+    """Hash of all that `differences` compares: equal for documents without differences."""
+    compared = {path: value for path, value in _compared(document).items() if value is not None}
+    return hashlib.sha256(canonical(compared).encode()).hexdigest()
+
+
+def _compared(document: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        path: value
+        for path, value in _flat(_placeless(document))
+        if not any(path == free or path.startswith(f"{free}.") for free in FREE)
+    }
 
 
 def _placeless(document: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class RunDirectoryError(FoldgridError):
     """The run directory is locked, not writable, or of another specification."""
 
 
+class DamagedPlanError(RunDirectoryError):
+    """The plan of a run directory is not what was once written."""
+
+
 class ClusterError(FoldgridError):
     """Ray or its cluster cannot be used, or lacks what a trial needs."""
 
@@ -46,6 +50,12 @@ class LostError(FoldgridError):
     """The disk, the cache or the cluster was lost after the start; what was written stays."""
 
     exit_code = 1
+
+
+class InterruptionError(FoldgridError):
+    """A signal came before there was anything to save; the same command goes on."""
+
+    exit_code = 130
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +14,7 @@ from rich.console import Console
 from features.cache import Extraction, cache_root, features_of
 from features.clips import Clip
 from features.spec import FeatureSpec
-from orchestrator.errors import FoldgridError, LostError
+from orchestrator.errors import FoldgridError, InterruptionError, LostError
 from orchestrator.plan import Experiment
 from orchestrator.progress import counted
 from orchestrator.provenance import usable_cores
@@ -22,19 +22,36 @@ from orchestrator.sweep import Sweep
 
 _log = logging.getLogger(__name__)
 
+_INTERRUPTED = "interrupted while features were extracted; the same command begins with them again"
 
-def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extraction:
+
+def extract(
+    experiment: Experiment, spec: FeatureSpec, console: Console, stop: Callable[[], bool]
+) -> Extraction:
     """The features of every clip, from the cache or extracted with a progress bar.
+
+    Args:
+        experiment: whose clips.
+        spec: kind and parameters.
+        console: where progress is shown.
+        stop: asked after every few clips; once it says so, nothing is kept.
 
     Raises:
         FoldgridError: there can be no cache.
+        InterruptionError: it was stopped.
         LostError: the cache was lost on the way, or a worker process died.
     """
     clips = len(experiment.dataset.clips)
     begun = time.monotonic()
     cache = usable_cache()
     try:
-        with counted(console, f"extracting {spec.kind}", clips) as progress:
+        with counted(console, f"extracting {spec.kind}", clips) as show:
+
+            def progress(done: int, total: int) -> None:
+                show(done, total)
+                if stop() and done < total:
+                    raise InterruptionError(_INTERRUPTED)
+
             extraction = features_of(
                 experiment.dataset,
                 spec,
@@ -42,7 +59,13 @@ def extract(experiment: Experiment, spec: FeatureSpec, console: Console) -> Extr
                 workers=usable_cores(),
                 progress=progress,
             )
-    except (OSError, RuntimeError) as error:
+    except OSError as error:
+        place = error.filename or f"feature cache {cache}"
+        raise LostError(f"{place}: {error.strerror or type(error).__name__}") from error
+    except RuntimeError as error:
+        if stop():
+            # A signal to the whole process group ends the workers, too.
+            raise InterruptionError(_INTERRUPTED) from None
         raise LostError(f"feature cache {cache}: {error}") from error
     how = "read from the cache" if extraction.cached else "extracted"
     _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)

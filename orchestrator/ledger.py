@@ -8,7 +8,6 @@ only, and a resume needs no other state.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -50,9 +49,7 @@ class Ledger:
         ledger._refuse_other_version()
         try:
             (run_dir / "trials").mkdir(parents=True, exist_ok=True)
-            probe = run_dir / f".writable-{os.getpid()}"
-            probe.touch()
-            probe.unlink(missing_ok=True)
+            atomic.probe(run_dir)
         except OSError as error:
             raise RunDirectoryError(
                 f"{run_dir}: cannot be the run directory: {atomic.reason(error)}"
@@ -81,6 +78,7 @@ class Ledger:
         except (OSError, NotImplementedError) as error:
             raise RunDirectoryError(f"{self.run_dir}: cannot be locked: {error}") from error
         try:
+            self._tidy()
             yield
         finally:
             lock.release()
@@ -217,6 +215,12 @@ class Ledger:
         if keep_failed:
             left = [trial for trial in left if self.directory.failure(trial) is None]
         return left
+
+    def _tidy(self) -> None:
+        """Remove what killed processes have left half-written."""
+        folders = [self.run_dir, *(self.run_dir / "trials").glob("*")]
+        for folder in folders if self.storage is None else [*folders, self.storage]:
+            atomic.remove_abandoned(folder)
 
     def _refuse_other_version(self) -> None:
         try:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from features.clips import Clip, Dataset, DatasetError
 from features.spec import FeatureSpec
+from orchestrator.document import digest
 from orchestrator.errors import SpecificationError
 from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits
 from orchestrator.sweep import Sweep
@@ -143,8 +144,11 @@ def make_experiment(
         trials=_trials(sweep, splits),
         merged=sweep.merged,
         leakage_allowed=settings.data.allow_leakage,
+        data=dataset.fingerprint(),
     )
-    return Experiment(sweep, dataset, folds, splits, plan, tuple(found))
+    experiment = Experiment(sweep, dataset, folds, splits, plan, tuple(found))
+    plan = replace(plan, specification=digest(experiment.document))
+    return replace(experiment, plan=plan)
 
 
 def _trials(sweep: Sweep, splits: Sequence[Split]) -> tuple[Trial, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from orchestrator import atomic
+from orchestrator.errors import InterruptionError
 from orchestrator.output_folder import make_folder, remove_stale
 from orchestrator.plot import Plot
 
@@ -23,10 +25,12 @@ class PlotFolder:
 
     Attributes:
         path: the folder.
+        stop: asked before each picture is written.
         plots: in the order in which a reader wants them.
     """
 
     path: Path
+    stop: Callable[[], bool] = lambda: False
     plots: list[Plot] = field(default_factory=list)
 
     def make(self) -> None:
@@ -48,8 +52,11 @@ class PlotFolder:
             description: what it shows, in a sentence.
 
         Raises:
+            InterruptionError: it was stopped.
             RunDirectoryError: it cannot be written.
         """
+        if self.stop():
+            raise InterruptionError("interrupted while pictures were written")
         path = self.path / f"{name}.png"
         atomic.write_bytes(path, _png(figure), durable=False)
         self.plots.append(Plot(path.absolute(), section, title, description))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.class_curves import draw_class_curves
@@ -40,18 +41,23 @@ STALE = (
 """Pictures that one state of a run directory has and another has not."""
 
 
-def write_plots(run_dir: Path) -> list[Plot]:
+def write_plots(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> list[Plot]:
     """Write every picture under `run_dir/plots`, each in one step; old ones that are stale go.
 
     Works on a finished run directory and on one whose sweep is running or was killed: unfinished
     configurations are named as such. Every record is read once; without a finished trial there
     is no picture.
 
+    Args:
+        run_dir: the run directory.
+        stop: asked before each picture is written.
+
     Returns:
         The pictures in the order in which a reader wants them: which configuration is best, what
         its settings do, how the models learn, and what the best one of each model mistakes.
 
     Raises:
+        InterruptionError: it was stopped; the other pictures stay as they were.
         RunDirectoryError: there is no plan, a file is of another format version, or a picture
             cannot be written.
     """
@@ -60,7 +66,7 @@ def write_plots(run_dir: Path) -> list[Plot]:
     if plan is None:
         raise RunDirectoryError(f"{directory.path}: no run directory: it has no plan.json")
     digest = read_digest(directory, plan)
-    folder = PlotFolder(run_dir / "plots")
+    folder = PlotFolder(run_dir / "plots", stop)
     folder.make()
     if digest.models:
         with look():

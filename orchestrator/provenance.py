@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+from orchestrator import atomic
+
+_log = logging.getLogger(__name__)
+
+NAME = "environment.json"
+
+_NONE = (OSError,)
+_DAMAGED = (ValueError, KeyError, TypeError, AttributeError)
 
 PACKAGES = (
     *("foldgrid", "torch", "torchaudio", "torchvision", "ray", "numpy", "scikit-learn"),
@@ -95,12 +107,39 @@ def capture(specification: Path, fingerprint: str, executor: str) -> Environment
 
 
 def runs(run_dir: Path) -> list[dict[str, Any]]:
-    """What `environment.json` keeps of each start; empty where there is none to read."""
+    """What `environment.json` keeps of each start; empty where there is none to read.
+
+    A damaged one is named in a warning.
+    """
     try:
-        data = json.loads((run_dir / "environment.json").read_text(encoding="utf-8"))
-        return [run for run in data["runs"] if isinstance(run.get("specification"), str)]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _stored(run_dir)
+    except _NONE:
         return []
+    except _DAMAGED:
+        path = run_dir / NAME
+        _log.warning("%s: damaged, what it says of earlier starts is not used", path)
+        return []
+
+
+def write_runs(run_dir: Path, runs: Sequence[dict[str, Any]]) -> None:
+    """Write `environment.json`.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    data = {"runs": list(runs)}
+    atomic.write_json(run_dir / NAME, {"checksum": _checksum(data)} | data)
+
+
+def _stored(run_dir: Path) -> list[dict[str, Any]]:
+    data = json.loads((run_dir / NAME).read_bytes())
+    if data.pop("checksum", None) not in (None, _checksum(data)):
+        raise ValueError("the checksum does not match")
+    return [run for run in data["runs"] if isinstance(run.get("specification"), str)]
+
+
+def _checksum(data: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def origin(specification: Path) -> tuple[Path, ...]:
@@ -108,7 +147,11 @@ def origin(specification: Path) -> tuple[Path, ...]:
 
     A user's model lies there, not in the run directory.
     """
-    starts = runs(specification.absolute().parent)
+    try:
+        starts = _stored(specification.absolute().parent)
+    except (*_NONE, *_DAMAGED):
+        # Elsewhere a file of this name is somebody else's.
+        starts = []
     return tuple(dict.fromkeys(Path(run["specification"]).parent for run in starts))
 
 

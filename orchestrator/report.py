@@ -62,6 +62,7 @@ def write_report(run_dir: Path, plots: Sequence[Plot] = (), *, running: bool | N
     standing = Standing(source, source.driven() if running is None else running)
     page = render(report_view(standing, plots))
     path = run_dir / NAME
+    atomic.remove_abandoned(run_dir)
     with atomic.replacing(path, durable=False) as stream:
         stream.write(page)
     return path

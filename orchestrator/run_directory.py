@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator import envelope
 from orchestrator.envelope import DamagedFileError
-from orchestrator.errors import RunDirectoryError
+from orchestrator.errors import DamagedPlanError
 from orchestrator.records import TrialFailure, TrialRecord
 from orchestrator.trials import Plan, Trial
 
@@ -60,13 +60,21 @@ class RunDirectory:
         """The plan, or None where there is none.
 
         Raises:
-            RunDirectoryError: it is damaged, of another format version, or not readable.
+            DamagedPlanError: it is damaged.
+            RunDirectoryError: it is of another format version, or not readable.
         """
         try:
             fields = envelope.read(self.plan_file)
             return None if fields is None else Plan.from_json(fields)
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise RunDirectoryError(f"{self.plan_file}: damaged: {_first_line(error)}") from error
+            raise DamagedPlanError(
+                f"{self.plan_file}: damaged: {_first_line(error)}"
+                " (the foldgrid run command that made the run directory makes it again)"
+            ) from error
+
+    def has_results(self) -> bool:
+        """Whether any trial has finished, whatever its record is worth."""
+        return any(self.path.glob("trials/*/result.json"))
 
     def record(self, trial: Trial) -> TrialRecord | None:
         """The record of a finished trial; None where there is none that can be believed.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shlex
 import threading
 import time
 from collections.abc import Sequence
@@ -19,25 +20,25 @@ from features.cache import Extraction
 from features.clips import Clip
 from features.spec import FeatureSpec
 from orchestrator import tables
-from orchestrator.atomic import write_json, write_text
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.configuration_scores import Best
-from orchestrator.continuation import refuse_other
-from orchestrator.errors import LostError, RunDirectoryError, SpecificationError
+from orchestrator.continuation import refuse_other, write_specification
+from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
+from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
+from orchestrator.output_folder import summarizing
 from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
-from orchestrator.provenance import capture, changes, origin, runs
+from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.run_directory import RunDirectory
-from orchestrator.session import interruptible, logged
-from orchestrator.summary import Summary, summarize
+from orchestrator.session import TOLD, logged, warned
+from orchestrator.summary import INTERRUPTED, Summary, summarize
 from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
-from orchestrator.yaml_source import dump
 
 _log = logging.getLogger(__name__)
 
@@ -110,6 +111,11 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
     Raises:
         FoldgridError: nothing was started, or (LostError) the disk or cluster was lost.
     """
+    with warned(console):
+        return _run_sweep(options, console)
+
+
+def _run_sweep(options: RunOptions, console: Console) -> RunResult:
     sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
     experiment = make_experiment(sweep, load_dataset(sweep))
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
@@ -174,6 +180,9 @@ class _Run:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
 
+    def _interrupted(self) -> bool:
+        return self.stop.is_set() and not self.timed_out
+
     def _limit_time(self) -> None:
         """Stop the sweep, as an interrupt does, when `execution.time_limit` is over."""
         limit = self.experiment.sweep.settings.execution.time_limit
@@ -193,7 +202,7 @@ class _Run:
         """Extract what the trials need; bad clips are refused or left out of the experiment."""
         found: dict[FeatureSpec, Extraction] = {}
         for spec in self.experiment.features:
-            found[spec] = extract(self.experiment, spec, self.console)
+            found[spec] = extract(self.experiment, spec, self.console, self._interrupted)
         bad = {left.clip: left.problem for e in found.values() for left in e.bad}
         if bad:
             self._leave_out(sorted(bad.items(), key=lambda item: item[0].path))
@@ -205,13 +214,18 @@ class _Run:
             raise SpecificationError(*bad_clip_lines(sweep, bad))
         self.experiment = make_experiment(sweep, self.experiment.dataset, bad)
         for clip, problem in bad:
-            _log.warning("left out: %s: %s", clip.path, problem)
+            _log.warning("left out: %s: %s", clip.path, problem, extra=TOLD)
         say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
 
     def _as_before(self) -> dict[FeatureSpec, FeatureArray]:
         """Nothing to run: no features, and the clips that were left out stay left out."""
-        stored = self.ledger.read_plan()
-        problems = {c.path: c.problem for c in stored.clips if c.problem} if stored else {}
+        try:
+            stored = self.ledger.read_plan()
+        except DamagedPlanError:
+            stored = None
+        if stored is None:
+            return self._features()
+        problems = {c.path: c.problem for c in stored.clips if c.problem}
         clips = [(c, problems[c.path]) for c in self.experiment.dataset.clips if c.path in problems]
         if clips:
             sweep, dataset = self.experiment.sweep, self.experiment.dataset
@@ -228,16 +242,12 @@ class _Run:
         )
         before = runs(run_dir)
         for line in changes(before[-1], now) if before else []:
-            self._warn(f"not as in the last run on this directory: {line}")
+            _log.warning(f"not as in the last run on this directory: {line}")
         for line in (*experiment.sweep.warnings, *experiment.leaks):
-            self._warn(line)
-        write_json(run_dir / "environment.json", {"runs": [*before, now.to_json()]})
-        write_text(run_dir / "spec.yaml", dump(experiment.document))
+            _log.warning(line)
+        write_runs(run_dir, [*before, now.to_json()])
+        write_specification(run_dir, experiment.document)
         self.ledger.write_plan(experiment.plan)
-
-    def _warn(self, line: str) -> None:
-        _log.warning(line)
-        say(self.console, f"warning: {line}")
 
     def _say(self, pending: int) -> None:
         plan = self.experiment.plan
@@ -276,9 +286,13 @@ class _Run:
 
     def _summarize(self) -> Summary:
         say(self.console, "writing tables, plots and report")
-        summary = summarize(self.ledger.run_dir, running=False)
-        if summary.problem:
-            self._warn(f"no plots and no report, see log.txt: {summary.problem}")
+        run_dir = self.ledger.run_dir
+        summary = summarize(run_dir, running=False, stop=self._interrupted)
+        if summary.problem == INTERRUPTED:
+            how = shlex.join(["foldgrid", "report", str(run_dir)])
+            say(self.console, f"interrupted: no new plots and no report; {how} makes them")
+        elif summary.problem:
+            _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
     def _result(self, summary: Summary) -> RunResult:
@@ -289,7 +303,7 @@ class _Run:
             plan=plan,
             finished=finished,
             failed=len(self.ledger.failures(plan)),
-            interrupted=self.stop.is_set() and not self.timed_out,
+            interrupted=self._interrupted(),
             report=summary.report,
             best=tables.best_of_run(self.ledger.run_dir),
         )
@@ -320,12 +334,13 @@ class _Writer:
         return self.ledger.checkpoint(trial)
 
     def waiting(self, seconds: float) -> None:
-        _log.warning("no worker for %.0f s", seconds)
+        _log.warning("no worker for %.0f s", seconds, extra=TOLD)
         self.progress.waiting(seconds)
 
     def retried(self, failure: TrialFailure) -> None:
         attempt = failure.timing.attempts
-        _log.warning("%s: attempt %d: %s", failure.trial, attempt, failure.error)
+        told = (failure.trial, attempt, failure.error)
+        _log.warning("%s: attempt %d: %s", *told, extra=TOLD)
         self.progress.retried(failure.trial, failure.error)
 
     def finished(self, record: TrialRecord) -> None:
@@ -342,7 +357,9 @@ class _Writer:
 
     def _renew(self) -> None:
         if time.monotonic() - self.renewed > _RENEW_SECONDS:
-            tables.write_tables(self.ledger.run_dir)
+            with summarizing(self.ledger.run_dir, 0) as alone:
+                if alone:
+                    tables.write_tables(self.ledger.run_dir)
             self.renewed = time.monotonic()
 
 

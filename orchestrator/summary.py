@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import FoldgridError
+from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryError
+from orchestrator.output_folder import summarizing
 from orchestrator.plot import Plot
+from orchestrator.run_directory import RunDirectory
 from orchestrator.tables import write_tables
 
 _log = logging.getLogger(__name__)
@@ -30,7 +33,16 @@ class Summary:
     problem: str = ""
 
 
-def summarize(run_dir: Path, *, running: bool | None = None) -> Summary:
+INTERRUPTED = "interrupted"
+"""The problem of a summary that was stopped."""
+
+_PATIENCE = 30.0
+"""Seconds that a sweep at its end waits for a `foldgrid report` on its run directory."""
+
+
+def summarize(
+    run_dir: Path, *, running: bool | None = None, stop: Callable[[], bool] = lambda: False
+) -> Summary:
     """Write everything that a reader wants of a run directory, anew.
 
     Works on a finished run directory and on one whose sweep is running or was killed. The tables
@@ -39,19 +51,35 @@ def summarize(run_dir: Path, *, running: bool | None = None) -> Summary:
     Args:
         run_dir: the run directory.
         running: whether a driver is at work; None asks its lock.
+        stop: asked before the plots and the report, which take longer than the tables; once it
+            says so they stay as they were.
 
     Raises:
         RunDirectoryError: there is no plan, a file is of another format version, or something
             cannot be written.
     """
-    tables = tuple(write_tables(run_dir))
+    if not RunDirectory(run_dir).plan_file.is_file():
+        # Nothing is made where there is nothing to summarize.
+        raise RunDirectoryError(f"{run_dir}: no run directory: it has no plan.json")
+    with summarizing(run_dir, -1 if running is None else _PATIENCE):
+        tables = tuple(write_tables(run_dir))
+        if stop():
+            return Summary(tables, (), None, INTERRUPTED)
+        return _illustrated(run_dir, tables, running, stop)
+
+
+def _illustrated(
+    run_dir: Path, tables: tuple[Path, ...], running: bool | None, stop: Callable[[], bool]
+) -> Summary:
     try:
         # Not at module level: drawing takes a second to import, and a sweep draws at its end only.
         from orchestrator.plots import write_plots
         from orchestrator.report import write_report
 
-        plots = tuple(write_plots(run_dir))
+        plots = tuple(write_plots(run_dir, stop))
         return Summary(tables, plots, write_report(run_dir, plots, running=running))
+    except InterruptionError:
+        return Summary(tables, (), None, INTERRUPTED)
     except FoldgridError:
         raise
     except Exception as error:

@@ -164,6 +164,8 @@ class Plan:
         trials: ordered by test fold, validation fold, configuration, seed.
         merged: how many equal configurations were merged.
         leakage_allowed: `data.allow_leakage`; every table then says so.
+        specification: `document.digest` of what the plan was made from.
+        data: likewise `Dataset.fingerprint`.
     """
 
     name: str
@@ -174,6 +176,8 @@ class Plan:
     trials: tuple[Trial, ...]
     merged: int = 0
     leakage_allowed: bool = False
+    specification: str = ""
+    data: str = ""
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
@@ -194,6 +198,8 @@ class Plan:
             "mode": self.mode,
             "merged": self.merged,
             "leakage_allowed": self.leakage_allowed,
+            "specification": self.specification,
+            "data": self.data,
             "classes": list(self.classes),
             "clips": [[c.path, c.label, c.problem] for c in self.clips],
             "configurations": [c.to_json() for c in self.configurations],
@@ -221,6 +227,8 @@ class Plan:
             ),
             merged=data["merged"],
             leakage_allowed=data["leakage_allowed"],
+            specification=data["specification"],
+            data=data["data"],
         )
 
 

@@ -18,6 +18,7 @@ import pytest
 import soundfile
 from numpy.typing import NDArray
 
+from features import claims
 from features.cache import Extraction, cache_root, cache_size, clear_cache, features_of
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_esc10, load_folder, load_synthetic
@@ -186,7 +187,10 @@ class TestEntry:
 
     @pytest.mark.parametrize(
         "damage",
-        ["flip a bit", "truncate", "no array", "no manifest", "half a manifest", "list", "later"],
+        [
+            *("flip a bit", "truncate", "no array", "no manifest", "half a manifest", "list"),
+            *("later", "other bad clips"),
+        ],
     )
     def test_damaged_entries_are_named_and_made_again(
         self,
@@ -199,6 +203,7 @@ class TestEntry:
         entry = entry_of(cache)
         array, manifest = entry / "features.npy", entry / "manifest.json"
         content, text = bytearray(array.read_bytes()), manifest.read_text()
+        before = (bytes(content), text)
         if damage == "flip a bit":
             content[-9] ^= 1
             array.write_bytes(content)
@@ -212,8 +217,11 @@ class TestEntry:
             manifest.write_text(text[: len(text) // 2])
         elif damage == "list":
             manifest.write_text("[]")
+        elif damage == "other bad clips":
+            manifest.write_text(text.replace('"bad": []', '"bad": [[0, "silent"]]'))
         else:
-            manifest.write_text(text.replace('"format_version": 1', '"format_version": 2'))
+            manifest.write_text(text.replace('"format_version": 2', '"format_version": 3'))
+        assert damage.startswith("no ") or (array.read_bytes(), manifest.read_text()) != before
         again = get(dataset, cache)
         assert not again.cached
         assert np.array_equal(again.array, expected)
@@ -247,24 +255,21 @@ class TestEntry:
         assert sorted(f.name for f in cache.iterdir()) == ["f" * 64, "notes.txt"]
         assert not get(dataset, cache).cached
 
-    def test_left_overs_of_dead_writers_are_swept_after_a_day(self, dataset: Dataset, cache: Path):
-        old, young = cache / f"unfinished-{'0' * 32}", cache / f"unfinished-{'1' * 32}"
-        for folder, age in ((old, 90_000), (young, 3_600)):
+    def test_left_overs_of_dead_writers_are_swept_and_others_are_not(
+        self, dataset: Dataset, cache: Path
+    ):
+        left, claimed = cache / f"unfinished-{'0' * 32}", cache / f"unfinished-{'1' * 32}"
+        for folder in (left, claimed):
             folder.mkdir(parents=True)
             (folder / "features.npy").write_bytes(bytes(100))
-            for path in (folder / "features.npy", folder):
-                os.utime(path, (time.time() - age,) * 2)
-        get(dataset, cache)
-        assert not old.exists()
-        assert young.exists()
+        with claims.claimed(claimed):
+            get(dataset, cache)
+            assert not left.exists()
+            assert claimed.exists()
+            clear_cache(cache)
+            assert list(cache.iterdir()) == [claimed]
         clear_cache(cache)
         assert list(cache.iterdir()) == []
-
-    def test_unfinished_work_in_progress_is_not_cleared(self, cache: Path):
-        folder = cache / f"unfinished-{'0' * 32}"
-        folder.mkdir(parents=True)
-        assert clear_cache(cache) == (0, 0)
-        assert folder.exists()
 
     @pytest.mark.parametrize("obstacle", ["file", "below a file"])
     def test_a_cache_that_cannot_be_written(self, dataset: Dataset, tmp_path: Path, obstacle: str):
