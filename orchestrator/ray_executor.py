@@ -371,8 +371,18 @@ class RayExecutor:
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials; see `Executor`."""
+        try:
+            self._run(job, observer, stop)
+        except SystemExit:
+            # Ray's own answer to a SIGTERM while it starts.
+            if not stop.is_set():
+                raise
+
+    def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         nbytes = sum(array.nbytes for array in job.arrays.values())
         with _ray(self._address, nbytes) as folder, _stop_file(folder, stop) as stop_file:
+            if stop.is_set():
+                return
             gpus = _gpus(job)
             # A memory map is a subclass, and only plain arrays come out of the store uncopied.
             arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
@@ -456,14 +466,18 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     _sweep_leftovers()
     token = os.environ.get("RAY_AUTH_TOKEN")
     # Short, since sockets below it may have no path of more than 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
     try:
-        # Ray takes SIGTERM for itself; ours ends the sweep in good order.
-        with _same_handlers():
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    except OSError as error:
+        place = error.filename or "the temporary directory"
+        raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
+    try:
+        with _own_signals():
             _connect(address, nbytes, folder)
         with _quiet():
             yield folder
     finally:
+        _end_at_once()
         ray.shutdown()
         if token is None:
             os.environ.pop("RAY_AUTH_TOKEN", None)
@@ -489,14 +503,33 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _same_handlers() -> Iterator[None]:
-    """Put the handlers of SIGINT and SIGTERM back that stood before."""
+def _own_signals() -> Iterator[None]:
+    """Keep signals to ourselves while Ray starts: it takes SIGTERM, and its processes get ours.
+
+    They are started with the signals blocked that a closed terminal, or who ends a whole group of
+    processes, sends to them too: running trials are to be saved, which takes Ray.
+    """
     numbers = (signal.SIGINT, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
-    yield
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _end_at_once() -> None:
+    """Let `ray.shutdown` kill the processes of our Ray, which wait for no SIGTERM.
+
+    They have nothing to save, and Ray would give each of them a second.
+    """
+    node = getattr(ray._private.worker, "_global_node", None)
+    for infos in getattr(node, "all_processes", {}).values():
+        for info in infos:
+            info.process.terminate = info.process.kill
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
