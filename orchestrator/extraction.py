@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import logging
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +12,7 @@ from rich.console import Console
 from features.cache import Extraction, cache_root, features_of
 from features.clips import Clip
 from features.spec import FeatureSpec
+from orchestrator import atomic
 from orchestrator.errors import FoldgridError, InterruptionError, LostError
 from orchestrator.plan import Experiment
 from orchestrator.progress import counted
@@ -59,17 +58,21 @@ def extract(
                 workers=usable_cores(),
                 progress=progress,
             )
-    except OSError as error:
-        place = error.filename or f"feature cache {cache}"
-        raise LostError(f"{place}: {error.strerror or type(error).__name__}") from error
-    except RuntimeError as error:
+    except (OSError, RuntimeError) as error:
         if stop():
-            # A signal to the whole process group ends the workers, too.
+            # A signal to the whole process group ends the workers, too, or their pipes.
             raise InterruptionError(_INTERRUPTED) from None
-        raise LostError(f"feature cache {cache}: {error}") from error
+        raise _lost(error, cache) from error
     how = "read from the cache" if extraction.cached else "extracted"
     _log.info("%s: %d clips %s, %.2f s", spec.kind, clips, how, time.monotonic() - begun)
     return extraction
+
+
+def _lost(error: OSError | RuntimeError, cache: Path) -> LostError:
+    if not isinstance(error, OSError):
+        return LostError(f"feature cache {cache}: {error}")
+    place = error.filename or f"feature cache {cache}"
+    return LostError(f"{place}: {error.strerror or error}")
 
 
 def usable_cache() -> Path:
@@ -81,8 +84,8 @@ def usable_cache() -> Path:
     cache = cache_root()
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        if not os.access(cache, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        atomic.remove_abandoned(cache)
+        atomic.probe(cache)
     except OSError as error:
         allowed = "a folder to write to (set FOLDGRID_CACHE to another)"
         reason = error.strerror or type(error).__name__

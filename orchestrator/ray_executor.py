@@ -26,6 +26,7 @@ import logging
 import math
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -391,8 +392,18 @@ class RayExecutor:
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials; see `Executor`."""
+        try:
+            self._run(job, observer, stop)
+        except SystemExit:
+            # Ray's own answer to a SIGTERM while it starts.
+            if not stop.is_set():
+                raise
+
+    def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         nbytes = sum(array.nbytes for array in job.arrays.values())
         with _ray(self._address, nbytes) as folder:
+            if stop.is_set():
+                return
             gpus = _gpus(job)
             # A memory map is a subclass, and only plain arrays come out of the store uncopied.
             arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
@@ -486,8 +497,12 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     """A connected Ray for as long as the context lasts, and a folder for its files."""
     _sweep_leftovers()
     token = os.environ.get("RAY_AUTH_TOKEN")
-    # Short, since sockets below it may have no path of more than 107 bytes.
-    folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    try:
+        # Short, since sockets below it may have no path of more than 107 bytes.
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+    except OSError as error:
+        place = error.filename or "the temporary directory"
+        raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
     try:
         with _connected(lambda: _connect(address, nbytes, folder)), _quiet():
             yield folder
@@ -501,14 +516,19 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
 def _connected(connect: Callable[[], None]) -> Iterator[None]:
     """Connect in a thread: in the main one Ray takes SIGTERM for itself, from its first moment.
 
-    The thread lives as long as the connection: the processes that it starts end with it.
+    The thread lives as long as the connection: the processes that it starts end with it. They are
+    started with the signals blocked that a closed terminal, or who ends a whole group of
+    processes, sends to them too: running trials are to be saved, which takes Ray.
     """
     _ray_log.setLevel(logging.ERROR)
+    numbers = {signal.SIGTERM, signal.SIGHUP}
     with ThreadPoolExecutor(1) as pool:
         try:
+            pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, numbers).result()
             pool.submit(connect).result()
             yield
         finally:
+            _end_at_once()
             ray.shutdown()
 
 
@@ -528,6 +548,17 @@ def _quiet() -> Iterator[None]:
     finally:
         _ray_log.handlers = handlers
         ray._private.worker.print_to_stdstream = printer
+
+
+def _end_at_once() -> None:
+    """Let `ray.shutdown` kill the processes of our Ray, which wait for no SIGTERM.
+
+    They have nothing to save, and Ray would give each of them a second.
+    """
+    node = getattr(ray._private.worker, "_global_node", None)
+    for infos in getattr(node, "all_processes", {}).values():
+        for info in infos:
+            info.process.terminate = info.process.kill
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
