@@ -54,7 +54,7 @@ def load_folder(root: Path, source_pattern: str | None = None) -> Dataset:
 def _compiled(source_pattern: str) -> re.Pattern[str]:
     try:
         pattern = re.compile(source_pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"data.source_pattern: found {source_pattern!r}; allowed a regular expression ({error})"
         ) from None

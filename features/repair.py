@@ -20,7 +20,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from features.audio import BadClip
+from features.audio import BadClip, refuse_too_long
 from features.companions import Names, in_line
 from features.inspection import inspect
 from features.journal import JOURNAL, Journal, RepairedFile, readable
@@ -285,6 +285,7 @@ def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int1
     """
     finite = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
     if rate != target:
+        refuse_too_long(samples.size, rate, target)
         try:
             finite = soxr.resample(finite, rate, target)
         except (ValueError, RuntimeError):

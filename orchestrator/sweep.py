@@ -17,7 +17,7 @@ from features.augment_spec import AugmentError, check_augment
 from features.spec import WaveformSpec
 from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
-from orchestrator.errors import Fault, SpecificationError, listing
+from orchestrator.errors import Fault, SpecificationError, listing, shown
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Draw
@@ -214,7 +214,15 @@ class _Reader:
                 self.faults.append(self.source.fault(path, found, "variables that are set"))
                 return str(self.folder)
             text = text.replace(f"${{{name}}}", os.environ[name])
-        return os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+        try:
+            if "\0" in text:
+                raise ValueError
+            os.fsencode(text)
+            return os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+        except (ValueError, RuntimeError):
+            # No file has NUL or half a character in its name; or `~` of nobody.
+            self.faults.append(self.source.fault(path, shown(text), "a path"))
+            return str(self.folder)
 
     def _draws(self, settings: Settings | None) -> list[Draw]:
         if settings is None or settings.search.method == "grid":
