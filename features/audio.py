@@ -26,8 +26,11 @@ _MOST_IN_BLOCK = 1 << 24
 """Samples of all channels in a block: a header may claim a thousand channels."""
 
 _MOST_SAMPLES = 1 << 29
-"""Of all channels together, before and after resampling: 3 hours of one channel at 48 kHz. A few
-bytes may stand for any number of samples: silence in FLAC, or a rate of one a second."""
+"""Of all channels together: 3 hours of one channel at 48 kHz. A few bytes may stand for any number
+of samples, silence in FLAC for example."""
+
+_MOST_RESAMPLED = 1 << 28
+"""After resampling: 4.6 hours at 16 kHz. A file may say that it has one sample a second."""
 
 _LOUDEST = 1e12
 """Of a sample's magnitude: the power of a louder one goes beyond float32."""
@@ -198,7 +201,7 @@ def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[n
 
 def refuse_too_long(samples: int, rate: int, target: int) -> None:
     """Raise BadClip where too many samples come out at another rate, both in Hz."""
-    if samples * target > _MOST_SAMPLES * rate:
+    if samples * target > _MOST_RESAMPLED * rate:
         hours = samples / rate / 3600
         raise BadClip(f"too long: {hours:.1f} hours at {rate} Hz are too much at {target} Hz")
 

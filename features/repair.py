@@ -292,8 +292,9 @@ def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int1
             raise BadClip(f"cannot be resampled from {rate} Hz to {target} Hz") from None
         if not len(finite):
             raise BadClip(f"no samples at {target} Hz")
+    loud = np.clip(finite, -1.0, 1.0)
     # Not left to libsndfile, whose factors for reading and writing differ by 1 in 32768.
-    levels: NDArray[np.int16] = np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+    levels: NDArray[np.int16] = np.clip(np.rint(loud * 32768.0), -32768, 32767).astype(np.int16)
     return levels
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from orchestrator.data_cli import data
-from orchestrator.errors import FoldgridError
+from orchestrator.errors import FoldgridError, printable
 
 if TYPE_CHECKING:
     from orchestrator.plan import Experiment
@@ -49,6 +50,9 @@ _LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option
 
 def main() -> None:
     """Run the command line and exit with its code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name may hold what the terminal's encoding has not, or bytes that are no text at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     for name in ("orchestrator", "features", "models"):
         logging.getLogger(name).propagate = False
@@ -136,7 +140,7 @@ def run(
     )
     result = run_sweep(options, stderr_console(quiet))
     for line in _closing(result, _command(sys.argv)):
-        print(line)
+        print(printable(line))
     return result.exit_code
 
 
@@ -190,7 +194,7 @@ def plan(
     if as_json:
         print(json.dumps(as_values(experiment, capacity), indent=2))
     else:
-        print("\n".join(as_lines(experiment, capacity)))
+        print("\n".join(map(printable, as_lines(experiment, capacity))))
     refuse_too_large(experiment, capacity)
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
+from features.formulas import is_formula
 from features.spec import WaveformSpec
 from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
@@ -111,6 +112,7 @@ class _Reader:
         configurations, merged = self._configurations(sections)
         self._check_inputs(configurations)
         self._warn_of_empty_bands(configurations)
+        self._refuse_formulas(configurations)
         self._raise_faults()
         folders = (self.folder, *self.import_path)
         configurations, faults = with_files(configurations, folders, self.source)
@@ -217,11 +219,12 @@ class _Reader:
         try:
             if "\0" in text:
                 raise ValueError
-            os.fsencode(text)
-            return os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+            absolute = os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+            absolute.encode()
+            return absolute
         except (ValueError, RuntimeError):
-            # No file has NUL or half a character in its name; or `~` of nobody.
-            self.faults.append(self.source.fault(path, shown(text), "a path"))
+            # NUL, a folder whose name is not UTF-8, or `~` of nobody.
+            self.faults.append(self.source.fault(path, shown(text), "a path of UTF-8 text"))
             return str(self.folder)
 
     def _draws(self, settings: Settings | None) -> list[Draw]:
@@ -283,6 +286,19 @@ class _Reader:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
                 path = self.source.find(("model", "name"), configuration.model.name)
                 self.faults.append(self.source.fault(path, found, str(error)))
+
+    def _refuse_formulas(self, configurations: Iterable[Configuration]) -> None:
+        """Text among the parameters stands in the tables as it is."""
+        texts = {
+            (path, value): None
+            for configuration in configurations
+            for path, value in configuration.parameters.items()
+            if isinstance(value, str) and is_formula(value)
+        }
+        for path, value in texts:
+            place = self.source.find(tuple(path.split(".")), value)
+            found = f"{shown(value)}, a formula to spreadsheets"
+            self.faults.append(self.source.fault(place, found, "text that begins otherwise"))
 
     def _warn_of_empty_bands(self, configurations: Iterable[Configuration]) -> None:
         # Not at module level: numpy is slow to import for what needs no more of it.

@@ -37,15 +37,46 @@ def sound_files() -> dict[str, bytes]:
     return found
 
 
-COMMON = ("WAV PCM_16", "WAV FLOAT", "WAV DOUBLE", "FLAC PCM_16", "OGG VORBIS", "OGG OPUS", "MP3", "AIFF")
+COMMON = (
+    "WAV PCM_16",
+    "WAV FLOAT",
+    "WAV DOUBLE",
+    "FLAC PCM_16",
+    "OGG VORBIS",
+    "OGG OPUS",
+    "MP3",
+    "AIFF",
+)
 """What nearly all clips are; half of the cases."""
 
-_SIZES = [0, 1, 2, 3, 4, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x400, 0x401, 0x7FFF, 0x8000, 0xFFFE, 0xFFFF]
+_SIZES = [
+    *(0, 1, 2, 3, 4, 7, 8, 0x7F, 0x80, 0xFF, 0x100, 0x400, 0x401, 0x7FFF, 0x8000, 0xFFFE),
+    0xFFFF,
+]
 _SIZES += [0x10000, 0x7FFFFFFE, 0x7FFFFFFF, 0x80000000, 0xFFFFFFF0, 0xFFFFFFFE, 0xFFFFFFFF, 44100]
 _LONG = [0x7FFFFFFFFFFFFFFF, 0x8000000000000000, 0xFFFFFFFFFFFFFFFF, 1 << 40, 0xFFFFFFFFFFFFFFF0]
-_MAGIC = [b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3\x04\0\0", b"\xff\xfb\x90\x64", b"riff"]
-_MAGIC += [b"caff", b".snd", b"Creative Voice File\x1a", b"NIST_1A\n", b"2BIT", b"\0\0\0\x20ftypM4A ", b"PVF1"]
-_MAGIC += [b"\x7fELF", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n", b"%PDF-1.7", b"#!/bin/sh\n", b"<html>", b"\0" * 16]
+_MAGIC = [
+    *(b"RIFF", b"RIFX", b"RF64", b"FORM", b"fLaC", b"OggS", b"ID3\x04\0\0", b"\xff\xfb\x90\x64"),
+    b"riff",
+]
+_MAGIC += [
+    b"caff",
+    b".snd",
+    b"Creative Voice File\x1a",
+    b"NIST_1A\n",
+    b"2BIT",
+    b"\0\0\0\x20ftypM4A ",
+    b"PVF1",
+]
+_MAGIC += [
+    b"\x7fELF",
+    b"PK\x03\x04",
+    b"\x89PNG\r\n\x1a\n",
+    b"%PDF-1.7",
+    b"#!/bin/sh\n",
+    b"<html>",
+    b"\0" * 16,
+]
 
 
 def _cut(rng: random.Random, content: bytes) -> bytes:
@@ -147,7 +178,9 @@ def wav(
 
 def _crafted_wav(rng: random.Random) -> bytes:
     channels = rng.choice([0, 1, 2, 6, 255, 256, 1023, 1024, 1025, 65535])
-    rate = rng.choice([0, 1, 2, 7, 100, 999, 8000, 44100, 384_000, 655_350, 2**31 - 1, 2**31, 2**32 - 1])
+    rate = rng.choice(
+        [0, 1, 2, 7, 100, 999, 8000, 44100, 384_000, 655_350, 2**31 - 1, 2**31, 2**32 - 1]
+    )
     bits = rng.choice([0, 1, 4, 8, 12, 16, 24, 32, 64, 65535])
     code = rng.choice([1, 1, 1, 3, 3, 2, 6, 7, 17, 49, 0x55, 0x2000, 0xFFFE, 0xFFFF, 0])
     data = rng.randbytes(rng.choice([0, 1, 16, 1000, 100_000]))
@@ -163,7 +196,10 @@ def _slow(rng: random.Random) -> bytes:
 
 def _extreme(rng: random.Random) -> bytes:
     """Samples beyond all that a sound can be."""
-    values = [np.nan, np.inf, -np.inf, 1e308, -1e308, 3e38, -3e38, 1e-310, 5e-324, 0.0, 1.0, 1e30, -1e30]
+    values = [
+        *(np.nan, np.inf, -np.inf, 1e308, -1e308, 3e38, -3e38, 1e-310, 5e-324, 0.0, 1.0, 1e30),
+        -1e30,
+    ]
     form = rng.choice(["<f4", "<f8"])
     count = rng.choice([1, 3, 2000, 8000])
     with np.errstate(over="ignore"):
@@ -177,7 +213,9 @@ def _constant_flac(rng: random.Random) -> bytes:
     """A small file with very many samples: silence, repeated frame by frame."""
     buffer = io.BytesIO()
     channels = rng.choice([1, 2, 8])
-    soundfile.write(buffer, np.zeros((rng.choice([10**5, 4 * 10**6]), channels)), RATE, format="FLAC")
+    soundfile.write(
+        buffer, np.zeros((rng.choice([10**5, 4 * 10**6]), channels)), RATE, format="FLAC"
+    )
     content = bytearray(buffer.getvalue())
     # The sample count, 36 bits before the checksum of STREAMINFO: as it is, unknown or the most.
     count = rng.choice([None, 0, 0xF_FFFF_FFFF])
@@ -189,7 +227,7 @@ def _constant_flac(rng: random.Random) -> bytes:
 
 def _noise(rng: random.Random) -> bytes:
     sizes = [0, 1, 2, 3, 4, 11, 12, 43, 44, 45, 1000, 5000]
-    return rng.choice(_MAGIC + [b""]) + rng.randbytes(rng.choice(sizes))
+    return rng.choice([*_MAGIC, b""]) + rng.randbytes(rng.choice(sizes))
 
 
 def _nothing(rng: random.Random) -> bytes:
@@ -198,7 +236,8 @@ def _nothing(rng: random.Random) -> bytes:
 
 
 CRAFTED: list[Callable[[random.Random], bytes]] = [
-    *(_crafted_wav, _crafted_wav, _slow, _extreme, _extreme, _constant_flac, _noise, _noise, _nothing),
+    *(_crafted_wav, _crafted_wav, _slow, _extreme, _extreme, _constant_flac, _noise, _noise),
+    _nothing,
 ]
 
 

@@ -8,19 +8,28 @@ import random
 from collections.abc import Callable
 
 CELLS = [
-    *("", " ", "\0", "\t", "\n", "\r", "\r\n", '"', '""', "'", ",", "a,b", "a\nb", "\x1b[2J", "\u2028"),
-    *("..", "../x.wav", "../../etc/passwd", "/etc/passwd", "/", ".", "./", "low/", "low", "low/../low"),
-    *("low/0.wav", "./low/0.wav", "low//0.wav", "low\\0.wav", "LOW/0.WAV", "low/0.wav ", " low/0.wav"),
+    *("", " ", "\0", "\t", "\n", "\r", "\r\n", '"', '""', "'", ",", "a,b", "a\nb", "\x1b[2J"),
+    "\u2028",
+    *("..", "../x.wav", "../../etc/passwd", "/etc/passwd", "/", ".", "./", "low/", "low"),
+    "low/../low",
+    *("low/0.wav", "./low/0.wav", "low//0.wav", "low\\0.wav", "LOW/0.WAV", "low/0.wav "),
+    " low/0.wav",
     *("link/0.wav", "loop/loop/loop/0.wav", "pipe", "null", "outside.wav", "secret.wav", "x" * 300),
-    *("y/" * 3000, "z" * 5000, "w" * 1_000_000, "low/0.wav\0", "%2e%2e/x", "file:///etc/passwd", "~/x"),
-    *("${HOME}/x", "=1+1", "+1", "-1", "@x", "=cmd|' /C calc'!A0", "<script>", "{{ 1 }}", "$x$", "💥"),
-    *("e\u0301", "\u202e", "nan", "1.0", "1e3", "01", "-0", "99999999999999", "9" * 5000, "١", "²", "0x1"),
+    *("y/" * 3000, "z" * 5000, "w" * 1_000_000, "low/0.wav\0", "%2e%2e/x", "file:///etc/passwd"),
+    "~/x",
+    *("${HOME}/x", "=1+1", "+1", "-1", "@x", "=cmd|' /C calc'!A0", "<script>", "{{ 1 }}", "$x$"),
+    "💥",
+    *("e\u0301", "\u202e", "nan", "1.0", "1e3", "01", "-0", "99999999999999", "9" * 5000, "١"),
+    *("²", "0x1"),
     *("true", "null", "1 ", " 1", "1,", "999999999", "1000000000"),
 ]
 _HEADERS = [
-    *("path", "label", "path,label,fold,source,path", "label,path,source,fold", "Path,Label", "", ","),
-    *("path;label;fold;source", "path\tlabel\tfold\tsource", "path,label,fold,source,extra", "a,b,c,d"),
-    *(" path , label ,fold,source", '"path","label","fold","source"', '"path,label', "\0", "path,,,"),
+    *("path", "label", "path,label,fold,source,path", "label,path,source,fold", "Path,Label"),
+    *("", ","),
+    *("path;label;fold;source", "path\tlabel\tfold\tsource", "path,label,fold,source,extra"),
+    "a,b,c,d",
+    *(" path , label ,fold,source", '"path","label","fold","source"', '"path,label', "\0"),
+    "path,,,",
     *("path,label,fold,source,,", "path,label,folds,source", "\ufeffpath,label,fold,source"),
 ]
 
@@ -49,7 +58,7 @@ def _row(rng: random.Random, rows: Rows) -> None:
 
 
 def _column(rng: random.Random, rows: Rows) -> None:
-    column, value = rng.randrange(4), rng.choice(CELLS[:-30] + ["1", "low"])
+    column, value = rng.randrange(4), rng.choice([*CELLS[:-30], "1", "low"])
     if len(value) > 1000:
         return
     for row in rows[1:]:
@@ -61,7 +70,15 @@ def _many(rng: random.Random, rows: Rows) -> None:
     rows.extend([["low/0.wav", "low", "1", ""]] * rng.choice([10, 3000]))
 
 
-_ROWS: list[Callable[[random.Random, Rows], None]] = [_cell, _cell, _cell, _row, _row, _column, _many]
+_ROWS: list[Callable[[random.Random, Rows], None]] = [
+    _cell,
+    _cell,
+    _cell,
+    _row,
+    _row,
+    _column,
+    _many,
+]
 
 
 def _as_text(rng: random.Random, rows: Rows) -> str:
@@ -77,7 +94,10 @@ def _damaged(rng: random.Random, content: bytes) -> bytes:
     if kind == 0:
         return content[:place]
     if kind == 1:
-        inserts = [b"\0", b'"', b"'", b",", b"\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\\", b";", b"\x1a"]
+        inserts = [
+            *(b"\0", b'"', b"'", b",", b"\n", b"\r", b"\xff", b"\xef\xbb\xbf", b"\\", b";"),
+            b"\x1a",
+        ]
         return content[:place] + rng.choice(inserts) + content[place:]
     if kind == 2:
         return content.replace(b'"', b"")
@@ -86,7 +106,9 @@ def _damaged(rng: random.Random, content: bytes) -> bytes:
         return content.decode("utf-8", "replace").encode(coding, "replace")
     if kind == 4:
         return content.replace(b"\n", rng.choice([b"\r", b"\0", b"\xe2\x80\xa8", b"", b"\n\n\n"]))
-    return rng.choice([b"", b"\0", b"\n", b"\xff\xfe", b'"', b"path,label", b"{}", b"RIFF", b"PK\x03\x04"])
+    return rng.choice(
+        [b"", b"\0", b"\n", b"\xff\xfe", b'"', b"path,label", b"{}", b"RIFF", b"PK\x03\x04"]
+    )
 
 
 def manifest(seed: int, number: int, rows: Rows) -> bytes:

@@ -78,34 +78,128 @@ TEXTS = [
     *("", " ", "\t", "\n", "a\nb", "\0", "\x1b[2J", "\r", "\x85", "\u2028", "\ud800", "\ufeff"),
     *("\U0001f4a5", "e\u0301\u0301\u0301", "\u202egnp.exe", "a" * 300, "b" * 5000, "c" * 200_000),
     *("/", "//", ".", "..", "../..", "../../../../etc", "/dev/null", "/dev/zero", "/dev/full"),
-    *("/dev/stdin", "/dev/random", "/proc/self/mem", "/proc/self/environ", "/etc/shadow", "~", "~/"),
-    *("~nobody-there/x", "$HOME", "${HOME}", "${}", "${ }", "${NO_SUCH}", "${A${B}}", "${HOME", "%s"),
+    *("/dev/stdin", "/dev/random", "/proc/self/mem", "/proc/self/environ", "/etc/shadow", "~"),
+    "~/",
+    *("~nobody-there/x", "$HOME", "${HOME}", "${}", "${ }", "${NO_SUCH}", "${A${B}}", "${HOME"),
+    "%s",
     *("=1+1", "+1", "-x", "@SUM(A1)", "<script>alert(1)</script>", "{{ 7*7 }}", "{% raw %}", "$x$"),
     *("'; DROP TABLE", '"', "'", "`id`", "$(id)", "a,b", "null", "true", "on", "NaN", "~x", "*a"),
     *("&a", "!tag", "? x", "- x", "a: b", "# x", "|", ">", "%YAML", "---", "...", "1e-3", "0x1F"),
-    *("auto", "best", "best ", "Adam", "sgd", "adam", "cnn1d", "cnn_transformer", "cnn2d", "googlenet"),
+    *("auto", "best", "best ", "Adam", "sgd", "adam", "cnn1d", "cnn_transformer", "cnn2d"),
+    "googlenet",
     *("resnet34", "torchvision:resnet18", "torchvision:nothing", "torchvision:../x", "sklearn:SVC"),
-    *("os:system", "sys:exit", "builtins:exec", "own_model:build", "own_model:absent", "own_model:"),
-    *(":build", "a..b:c", "..:x", "a.b.c:d", "own_model:build\n", "x" * 300 + ":y", "ünï:x", "json:dumps"),
+    *("os:system", "sys:exit", "builtins:exec", "own_model:build", "own_model:absent"),
+    "own_model:",
+    *(":build", "a..b:c", "..:x", "a.b.c:d", "own_model:build\n", "x" * 300 + ":y", "ünï:x"),
+    "json:dumps",
     *("synthetic", "esc10", "esc50", "urbansound8k", "folder", "manifest", "waveform", "log_mel"),
-    *("mfcc", "mel_image", "rotate", "held_out", "nested", "random", "grid", "val_loss", "test_loss"),
+    *("mfcc", "mel_image", "rotate", "held_out", "nested", "random", "grid", "val_loss"),
+    "test_loss",
     *("cosine", "one_cycle", "plateau", "step", "bf16", "balanced", "librosa", "loop", "peak"),
-    *("(", "(a+)+$", "(.)", "(" * 200 + ")" * 200, "(a{99999999999})", "[[a]-(b)", "(?P<x>.)", "(?i)(x)"),
+    *("(", "(a+)+$", "(.)", "(" * 200 + ")" * 200, "(a{99999999999})", "[[a]-(b)", "(?P<x>.)"),
+    "(?i)(x)",
     *("(?<!a*)(b)", "\\", "([^/]*)", "(x)?", "()", "(?:)", "(\\d+)|(x)"),
 ]
 EMPTY: list[Any] = [None, True, False, [], {}, [[]], [{}], {"": ""}, [None], {"grid": []}]
 KEYS = [
     *("grid", "choice", "uniform", "loguniform", "randint", "name", "kind", "params", "weights"),
     *("__class__", "__init__", "model_config", "format_version", "<<", "=", "*", "0", "-1", "1.5"),
-    *("true", "null", "~", "", " ", "a.b", "..", "k" * 3000, "\ud800", "\x1b[31m", "\n", "ключ", "💥"),
-    *("seed", "seeds", "train", "trian", "validate", "validate_folds", "self", "data", "root", "source"),
+    *("true", "null", "~", "", " ", "a.b", "..", "k" * 3000, "\ud800", "\x1b[31m", "\n", "ключ"),
+    "💥",
+    *("seed", "seeds", "train", "trian", "validate", "validate_folds", "self", "data", "root"),
+    "source",
 ]
+
+
+LEGAL: dict[str, list[Any]] = {
+    "name": ["x", "-x", "A.b_c-9", "a" * 200],
+    "seed": [0, 2**31 - 1],
+    "repeats": [1, 2],
+    "data.source_pattern": ["([0-9])", "(.)", "([^/]*)", "(x)?", "(?i)([A-Z]+)", "[[](.)", "()"],
+    "data.allow_leakage": [True, False],
+    "data.on_bad_clip": ["skip", "refuse"],
+    "features.kind": ["log_mel", "mfcc", "mel_image", "waveform"],
+    "features.sample_rate": [1000, 7919, 8000, 16_000, 384_000],
+    "features.seconds": [0.001, 0.05, 0.4, 0.4001, 3.7],
+    "features.fit": ["pad", "loop"],
+    "features.normalize": ["peak", "rms", None],
+    "features.n_fft": [1, 2, 3, 255, 256, 4096],
+    "features.hop_length": [1, 7, 128, 65_536],
+    "features.n_mels": [1, 2, 16, 40, 128],
+    "features.n_mfcc": [1, 13, 16, 40],
+    "features.f_min": [0.0, 1e-300, 100, 3999.9],
+    "features.f_max": [1e-300, 1, 100, 4000, None],
+    "features.top_db": [None, 1e-300, 0.1, 80, 200, 1e300],
+    "features.size": [32, 33, 64],
+    "features.backend": ["torchaudio"],
+    "features.windows": [{"seconds": 0.1, "hop": 0.05}, {"seconds": 0.4, "hop": 1e-4}],
+    "folds.k": [2, 3, 4, 8, 9],
+    "folds.test": [None, 0, 1, 4],
+    "folds.validate": [None, [1], [2, 3], [4, 3, 2]],
+    "folds.protocol": ["rotate", "held_out"],
+    "folds.stratify": [False],
+    "folds.group": [False],
+    "model.name": ["cnn1d", "cnn2d", "cnn_transformer", "own_model:build"],
+    "model.init": ["random", "xavier", "kaiming"],
+    "model.heads": [1, 2, 512, {"grid": [1, 2]}],
+    "model.layers": [1, 3],
+    "model.dropout": [0, 0.5, 0.9999999999999999],
+    "model.params": [{}, {"a": "=1+1"}, {"a": "-x"}, {"b": "<b>"}, {"c": [1, {"d": None}]}],
+    "model.params.x": [*TEXTS, *NUMBERS],
+    "train.epochs": [1, 2, {"grid": [1, 2]}],
+    "train.batch_size": [1, 2, 3, 1_000_000],
+    "train.optimizer": [{"name": "adam"}, {"name": "adamw", "lr": 1e-300}, {"lr": 5}, {}],
+    "train.optimizer.lr": [5e-324, 1e-30, 1, 1e10, 1e38, 1e300, {"grid": [0.1, 1e30]}],
+    "train.optimizer.momentum": [0, 0.5, 0.9999999999999999],
+    "train.optimizer.nesterov": [True],
+    "train.optimizer.weight_decay": [0, 1, 1e30, 1e308],
+    "train.schedule": [
+        *("cosine", "one_cycle", "plateau", None, {"name": "step", "milestones": [1, 1_000_000]}),
+        *({"name": "one_cycle", "div_factor": 1e300}, {"name": "one_cycle", "pct_start": 1e-300}),
+        *({"name": "cosine", "min_lr": 1e-300}, {"name": "plateau", "patience": 0}),
+    ],
+    "train.select": ["best", "last"],
+    "train.early_stopping": [{"patience": 1}, {"min_delta": 1e308}, {"metric": "val_accuracy"}],
+    "train.augment": [
+        *({"mixup": 1e-300}, {"mixup": 0.4}, {"gain": 60}, {"time_shift": 1}),
+        {"spec_augment": True},
+        *({"gain": 1e300}, {"mixup": 1e300}, {"time_shift": 0.5, "gain": 6}),
+    ],
+    "train.label_smoothing": [0, 0.5, 0.9999999999999999],
+    "train.class_weights": ["balanced", "none"],
+    "train.precision": ["bf16", "float32"],
+    "train.deterministic": [True],
+    "train.test_every_epoch": [True],
+    "search": [{"method": "random", "samples": 2}, {"metric": "val_auroc"}, {"mode": "min"}],
+    "search.metric": ["val_loss", "val_f1", "val_auroc"],
+    "resources.cpu": [1e-300, 0.5, 1, 2],
+    "resources.gpu": ["auto", 0, 5e-324, "1/3", "1/" + "9" * 400, 1e-10],
+    "checkpoint.every": [1, 2**31 - 1],
+    "execution.max_failures": [0, 2**31 - 1],
+    "execution.keep_weights": ["none", "all"],
+    "trackers": [[]],
+}
+"""Values that are allowed, most of them, however odd."""
+
+
+def set_legal(rng: random.Random, data: dict[str, Any]) -> None:
+    """Set a key to a value that it may well have."""
+    path = rng.choice(list(LEGAL))
+    *way, last = path.split(".")
+    for key in way:
+        child = data.setdefault(key, {})
+        if not isinstance(child, dict):
+            return
+        data = child
+    data[last] = copy.deepcopy(rng.choice(LEGAL[path]))
 
 
 def space(rng: random.Random, depth: int = 0) -> Any:
     """A search space, sound or not."""
     values = [hostile(rng, depth + 1) for _ in range(rng.randrange(4))]
-    numbers = rng.choice([[0, 1], [1e-5, 1e-1], [1, 1], [2, 1], [0], [-1, 1], [1e-300, 1e300], [1, 9]])
+    numbers = rng.choice(
+        [[0, 1], [1e-5, 1e-1], [1, 1], [2, 1], [0], [-1, 1], [1e-300, 1e300], [1, 9]]
+    )
     word = rng.choice(["grid", "grid", "choice", "uniform", "loguniform", "randint"])
     content = rng.choice([values, values * 2, numbers, hostile(rng, depth + 1), values])
     made: dict[str, Any] = {word: content}
@@ -153,6 +247,9 @@ def mutate_structure(rng: random.Random, data: dict[str, Any], times: int) -> di
     """The data with values replaced, keys renamed, removed or added, spaces anywhere."""
     data = copy.deepcopy(data)
     for _ in range(times):
+        if rng.random() < 0.3:
+            set_legal(rng, data)
+            continue
         path = rng.choice(places(data) or [("name",)])
         parent, key = _parent(data, path), path[-1]
         kind = rng.randrange(8)
@@ -191,12 +288,16 @@ def _flipped(rng: random.Random, content: bytes) -> bytes:
 
 
 _INSERTS = [
-    *(b"\0", b"\x07", b"\x1b", b"\t", b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xff", b"\xef\xbb\xbf"),
+    *(b"\0", b"\x07", b"\x1b", b"\t", b"\r", b"\xc2\x85", b"\xe2\x80\xa8", b"\xff"),
+    b"\xef\xbb\xbf",
     *(b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"{", b"}", b"[", b"]", b":", b": ", b",", b"#", b" #"),
-    *(b"&a ", b"*a", b"*a ", b"!!python/object/apply:os.system ", b"!!binary ", b"!!set ", b"!!omap "),
-    *(b"!!int ", b"!!float ", b"!!bool ", b"!!null ", b"!!str ", b"!x ", b"! ", b"!<tag:yaml.org> "),
+    *(b"&a ", b"*a", b"*a ", b"!!python/object/apply:os.system ", b"!!binary ", b"!!set "),
+    b"!!omap ",
+    *(b"!!int ", b"!!float ", b"!!bool ", b"!!null ", b"!!str ", b"!x ", b"! "),
+    b"!<tag:yaml.org> ",
     *(b"!<%ff> ", b"!!timestamp ", b"? ", b"- ", b"| ", b"> ", b"|9", b"'", b'"', b'"\\UFFFFFFFF"'),
-    *(b'"\\ud800"', b'"\\xZZ"', b'"\\', b"@", b"`", b"%", b"\n---\n", b"\n...\n", b"\n%YAML 1.2\n---\n"),
+    *(b'"\\ud800"', b'"\\xZZ"', b'"\\', b"@", b"`", b"%", b"\n---\n", b"\n...\n"),
+    b"\n%YAML 1.2\n---\n",
     *(b"<<: *a\n", b"\n\n\n", b"    ", b"\n  ", b"\n\t", b"=", b"~", b"null", b"${HOME}"),
 ]
 
@@ -270,16 +371,12 @@ def _laughs(rng: random.Random, content: bytes) -> bytes:
 def _nested(rng: random.Random, content: bytes) -> bytes:
     depth = rng.choice([20, 45, 60, 200, 900, 3000, 50_000])
     texts = [
-        "x: " + "[" * depth,
-        "x: " + "[" * depth + "]" * depth,
-        "x: " + "{a: " * depth + "}" * depth,
-        "x: " + "- " * depth,
+        *("x: " + "[" * depth, "x: " + "[" * depth + "]" * depth),
+        *("x: " + "{a: " * depth + "}" * depth, "x: " + "- " * depth),
         "x:\n" + "".join(" " * i + "- \n" for i in range(1, min(depth, 900))),
         "".join(" " * i + "a:\n" for i in range(min(depth, 900))),
-        "model: " + "{grid: [" * depth + "1" + "]}" * depth,
-        "x: " + "? " * depth,
-        "x: " + "!!str " * min(depth, 900) + "a",
-        "&a x: &b " + "[*b, " * depth,
+        *("model: " + "{grid: [" * depth + "1" + "]}" * depth, "x: " + "? " * depth),
+        *("x: " + "!!str " * min(depth, 900) + "a", "&a x: &b " + "[*b, " * depth),
     ]
     text = rng.choice(texts).encode()
     return content + b"\n" + text if rng.random() < 0.5 else text
@@ -293,10 +390,8 @@ def _many(rng: random.Random, content: bytes) -> bytes:
         "folds: {validate: [" + ", ".join(map(str, range(count))) + "]}\n",
         "model: {name: {grid: [" + ", ".join(f"m{i}" for i in range(count)) + "]}}\n",
         "train: {epochs: {grid: [" + ", ".join(map(str, range(1, count))) + "]}}\n",
-        "seed: " + "1" * count + "\n",
-        "name: " + "a" * count + "\n",
-        "# " + "x" * count + "\n" + "name: '" + " \n" * count + "'\n",
-        "a" * count + ": 1\n",
+        *("seed: " + "1" * count + "\n", "name: " + "a" * count + "\n"),
+        *("# " + "x" * count + "\n" + "name: '" + " \n" * count + "'\n", "a" * count + ": 1\n"),
     ]
     return content + b"\n" + rng.choice(texts).encode()
 
@@ -307,10 +402,24 @@ TEXT_MUTATIONS: list[Callable[[random.Random, bytes], bytes]] = [
     *(_laughs, _nested, _many),
 ]
 
-_FILES = [b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"{}", b"[]", b"~", b"---", b"...", b"&a *a", b"*a"]
+_FILES = [
+    *(b"", b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"{}", b"[]", b"~", b"---", b"...", b"&a *a"),
+    b"*a",
+]
 _PATHS = ["seed", "name", "data.root", "model", "train.epochs", "model.heads", "a", "", ".", "a..b"]
-_PATHS += ["folds.validate.0", "folds.validate.99", "folds.validate." + "9" * 5000, "folds.validate.-1"]
-_PATHS += ["train.optimizer.lr", ".".join("a" * 3000), "model.params.x", "data.on_bad_clip", "\x1b[1m"]
+_PATHS += [
+    "folds.validate.0",
+    "folds.validate.99",
+    "folds.validate." + "9" * 5000,
+    "folds.validate.-1",
+]
+_PATHS += [
+    "train.optimizer.lr",
+    ".".join("a" * 3000),
+    "model.params.x",
+    "data.on_bad_clip",
+    "\x1b[1m",
+]
 _PATHS += ["features.seconds", "search", "resources.gpu", "resources.cpu", "features", "repeats"]
 
 
@@ -325,9 +434,12 @@ class Specification:
 
 def _option(rng: random.Random) -> str:
     values = [
-        *("", "[", "{", "}", "&a", "*a", "1\nb: 2", "a: b", "- 1", "{grid: [1, 2]}", "!!int x", "'"),
-        *("1 # x", "{a: " * 60, "[" * 3000, "\t1", "{grid: []}", "null", ".nan", "-1", "1e999", "\0"),
-        *("x\x85value2: y", "5e-324", "1e-400", "0x" + "f" * 5000, "\n", "? x", "---\n", '"\\UFFFFFFFF"'),
+        *("", "[", "{", "}", "&a", "*a", "1\nb: 2", "a: b", "- 1", "{grid: [1, 2]}", "!!int x"),
+        "'",
+        *("1 # x", "{a: " * 60, "[" * 3000, "\t1", "{grid: []}", "null", ".nan", "-1", "1e999"),
+        "\0",
+        *("x\x85value2: y", "5e-324", "1e-400", "0x" + "f" * 5000, "\n", "? x", "---\n"),
+        '"\\UFFFFFFFF"',
         *("1\nvalue: 2", "\ud800", "%YAML 1.1", "<<: {a: 1}"),
     ]
     path = rng.choice(_PATHS)
@@ -345,11 +457,20 @@ def specification(seed: int, number: int, run: bool) -> Specification:
     text = (bases | small)[name]
     if rng.random() < 0.01:
         return Specification("file", rng.choice(_FILES), ())
-    options = tuple(_option(rng) for _ in range(rng.choice([1, 1, 2]))) if rng.random() < 0.1 else ()
+    options = (
+        tuple(_option(rng) for _ in range(rng.choice([1, 1, 2]))) if rng.random() < 0.1 else ()
+    )
     if run or rng.random() < 0.6:
-        data = mutate_structure(rng, yaml.safe_load(text), 1 if run else rng.choice([1, 1, 2, 3, 8]))
+        data = yaml.safe_load(text)
+        legal = rng.choice([1, 2, 4]) if run or rng.random() < 0.4 else 0
+        for _ in range(legal):
+            set_legal(rng, data)
+        times = rng.choice([0, 0, 0, 1]) if run else rng.choice([0, 1, 1, 2, 8])
+        data = mutate_structure(rng, data, times)
         content = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=rng.random() < 0.5)
-        return Specification(f"{name}, structure", content.encode("utf-8", "surrogatepass"), options)
+        return Specification(
+            f"{name}, structure", content.encode("utf-8", "surrogatepass"), options
+        )
     content_bytes = text.encode()
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         content_bytes = rng.choice(TEXT_MUTATIONS)(rng, content_bytes)

@@ -55,8 +55,8 @@ FOLDER = 25
 MEMORY = 3 * 2**30
 """Bytes of address space that a case may take beyond what its process has before."""
 
-RESIDENT = 2**30
-"""Bytes of memory that a process may really fill beyond that."""
+RESIDENT = 3 * 2**29
+"""Bytes of memory that a case may really fill beyond that."""
 
 CLASSES = ("high", "low")
 
@@ -90,6 +90,9 @@ def call(*arguments: str) -> Ended:
         except BaseException:
             problem = traceback.format_exc()
     out, err = (path.read_text(encoding="utf-8", errors="backslashreplace") for path in texts)
+    if "SHOW" in os.environ:
+        shown = f"foldgrid {' '.join(arguments)}\n{out}{err}{problem}"
+        print(shown.encode("utf-8", "backslashreplace").decode(), file=sys.stderr)
     number = code if isinstance(code, int) else None
     return Ended(number, out, err, _violations(number, err, problem))
 
@@ -168,7 +171,9 @@ def _specification(seed: int, number: int, case: Path, run: bool) -> Verdict:
 def _is_small(path: Path, sets: list[str]) -> bool:
     ended = call("plan", str(path), *sets, "--json")
     plan = json.loads(ended.out) if ended.code == 0 else {}
-    return len(plan.get("trials", [])) <= 6 and "epochs: 1" in path.read_text(errors="replace")
+    if ended.code or plan["feature_bytes"] > 5e7 or len(plan["trials"]) > 8:
+        return False
+    return all(c["parameters"]["train.epochs"] <= 2 for c in plan["configurations"])
 
 
 def _round_trip(path: Path, options: list[str]) -> list[str]:
@@ -320,24 +325,28 @@ def work(kind: str, seed: int, numbers: range, root: Path) -> None:
         shutil.rmtree(case, ignore_errors=True)
         case.mkdir()
         print(json.dumps({"begun": number}), file=report, flush=True)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = _peak()
         outcomes, violations = CASES[kind](seed, number, case)
         for folder in guarded:
             violations += [f"left behind: {folder.name}/{name}" for name in _clean(folder)]
         if _contents(root / "data") != data:
             violations.append("the data were changed")
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        if resident > _BEFORE + RESIDENT:
-            violations.append(f"{resident / 2**20:.0f} MB of memory")
+        filled = _peak() - before
+        if filled > RESIDENT:
+            violations.append(f"{filled / 2**20:.0f} MB of memory")
         ended = {"ended": number, "outcomes": outcomes, "violations": violations}
         print(json.dumps(ended), file=report, flush=True)
 
 
-_BEFORE = 0
+def _peak() -> int:
+    """The most memory that this process has filled since that was reset, bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
 
 def _warm_up(kind: str) -> None:
     """Import what the cases need, then bound what they may take."""
-    global _BEFORE
     import orchestrator.plan
     import orchestrator.runner  # noqa: F401
 
@@ -345,7 +354,6 @@ def _warm_up(kind: str) -> None:
         import torch
 
         torch.set_num_threads(1)
-    _BEFORE = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     most = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (most, most))
@@ -424,25 +432,28 @@ def _one_worker(
     return current, done, how
 
 
-def _start(
-    kind: str, seed: int, numbers: range, root: Path, home: Path
-) -> subprocess.Popen[bytes]:
+def _start(kind: str, seed: int, numbers: range, root: Path, home: Path) -> subprocess.Popen[bytes]:
     folders = {name: home / name for name in ("home", "temporary", "here", "case")}
     for folder in folders.values():
         folder.mkdir()
+    shown = {"SHOW": "1"} if len(numbers) == 1 else {}
     unwanted = ("XDG_", "RAY_", "MPL", "TORCH", "FOLDGRID", "ESC10", "DATA")
     kept = {k: v for k, v in os.environ.items() if not k.startswith(unwanted)}
-    environment = kept | {
-        "HOME": str(folders["home"]),
-        "TMPDIR": str(folders["temporary"]),
-        "CASE": str(folders["case"]),
-        "FOLDGRID_CACHE": str(root / "cache"),
-        "DATA": str(root / "data" / "clips"),
-        "ESC10_DIR": str(root / "data" / "esc10"),
-        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
+    environment = (
+        kept
+        | shown
+        | {
+            "HOME": str(folders["home"]),
+            "TMPDIR": str(folders["temporary"]),
+            "CASE": str(folders["case"]),
+            "FOLDGRID_CACHE": str(root / "cache"),
+            "DATA": str(root / "data" / "clips"),
+            "ESC10_DIR": str(root / "data" / "esc10"),
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
     words = ["--work", kind, "--seed", str(seed), "--numbers", f"{numbers.start}:{numbers.stop}"]
     return subprocess.Popen(
         [sys.executable, str(Path(__file__).resolve()), *words, "--root", str(root)],
