@@ -16,10 +16,24 @@ from numpy.typing import NDArray
 from features import synthetic
 from features.clips import Clip, Dataset, DatasetError
 from features.formats import Format, lacks_end, missing_bytes, sniff
+from features.native_stderr import muted
 
 _BLOCK = 1 << 23
 """Frames decoded at a time. After a block soundfile seeks, which an MP3 file's decoder takes for
 a new beginning: as few of them as memory allows."""
+
+_MOST_IN_BLOCK = 1 << 24
+"""Samples of all channels in a block: a header may claim a thousand channels."""
+
+_MOST_SAMPLES = 1 << 29
+"""Of all channels together: 3 hours of one channel at 48 kHz. A few bytes may stand for any number
+of samples, silence in FLAC for example."""
+
+_MOST_RESAMPLED = 1 << 28
+"""After resampling: 4.6 hours at 16 kHz. A file may say that it has one sample a second."""
+
+_LOUDEST = 1e12
+"""Of a sample's magnitude: the power of a louder one goes beyond float32."""
 
 _SMALL_BLOCK = 1 << 12
 """Where decoding breaks off, the frames of the block at hand are lost."""
@@ -96,11 +110,11 @@ def decode_all(content: bytes) -> Decoded:
         raise BadClip("empty file")
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with muted(), soundfile.SoundFile(_Content(content)) as file:
             rate, encoding, claimed = int(file.samplerate), str(file.subtype), int(file.frames)
             blocks, broken = _read(file, _BLOCK)
         if broken:
-            with soundfile.SoundFile(io.BytesIO(content)) as file:
+            with muted(), soundfile.SoundFile(_Content(content)) as file:
                 blocks, broken = _read(file, _SMALL_BLOCK)
     except soundfile.LibsndfileError as error:
         raise BadClip(f"not decodable: {_reason(error)}") from None
@@ -109,16 +123,34 @@ def decode_all(content: bytes) -> Decoded:
     samples = np.concatenate(blocks)
     if broken:
         broken = f"truncated: only {len(samples)} frames can be decoded ({broken})"
-    problems = [broken or _truncation(content, len(samples), claimed), _not_finite(samples)]
+    problems = [
+        broken or _truncation(content, len(samples), claimed),
+        _not_finite(samples) or _too_loud(samples),
+    ]
     return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
+
+
+class _Content(io.BytesIO):
+    """A file's bytes for libsndfile, whose header may send it to before their beginning."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Stay where there is no such place: an error here would only be printed."""
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
 
 
 def _read(file: soundfile.SoundFile, size: int) -> tuple[list[NDArray[np.float32]], str]:
     """Blocks as far as they can be decoded, and why no further, or nothing."""
     blocks: list[NDArray[np.float32]] = []
+    total = 0
     try:
-        for block in _blocks(file, size):
+        for block in _blocks(file, max(1, min(size, _MOST_IN_BLOCK // file.channels))):
             blocks.append(block)
+            total += block.size
+            if total > _MOST_SAMPLES:
+                raise BadClip(f"too long: more than {_MOST_SAMPLES} samples")
     except soundfile.LibsndfileError as error:
         return blocks, _reason(error)
     return blocks, ""
@@ -144,14 +176,20 @@ def _not_finite(samples: NDArray[np.float32]) -> str:
     return f"NaN or infinite samples: {wrong} of {samples.size}" if wrong else ""
 
 
+def _too_loud(samples: NDArray[np.float32]) -> str:
+    peak = max(float(samples.max()), -float(samples.min()))
+    return f"samples up to {peak:.3g}, beyond {_LOUDEST:g}" if peak > _LOUDEST else ""
+
+
 def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
     """The waveform `float32 [samples]` at another rate, both in Hz (soxr, high quality).
 
     Raises:
-        BadClip: the rate is beyond what can be converted, or not one sample is left.
+        BadClip: the rate is beyond what can be converted, too many samples come out, or none.
     """
     if rate == target:
         return waveform
+    refuse_too_long(len(waveform), rate, target)
     try:
         resampled = np.asarray(soxr.resample(waveform, rate, target), np.float32)
     except (ValueError, RuntimeError):
@@ -159,6 +197,13 @@ def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[n
     if not len(resampled):
         raise BadClip(f"no samples at {target} Hz")
     return resampled
+
+
+def refuse_too_long(samples: int, rate: int, target: int) -> None:
+    """Raise BadClip where too many samples come out at another rate, both in Hz."""
+    if samples * target > _MOST_RESAMPLED * rate:
+        hours = samples / rate / 3600
+        raise BadClip(f"too long: {hours:.1f} hours at {rate} Hz are too much at {target} Hz")
 
 
 def scale(

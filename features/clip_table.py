@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.clips import DatasetError
-from features.files import FoundClip, data_root, visible_files, visible_folders
+from features.files import FoundClip, data_root, is_file, visible_files, visible_folders
 
 AUDIO = "audio"
 """The folder of the clips, beside the table's."""
@@ -130,7 +130,7 @@ def clip_path(root: Path, folder: str, name: str, place: str) -> str:
         DatasetError: the name leads to another folder, or to no file.
     """
     path = f"{folder}/{name}"
-    if not name or "/" in name or "\0" in name or not (root / path).is_file():
+    if not name or "/" in name or "\0" in name or not is_file(root / path):
         raise DatasetError(f"{place}: {root / path}: no such file")
     return path
 

@@ -46,10 +46,21 @@ def data_root(root: Path, expected: str) -> Path:
         DatasetError: there is no such folder.
     """
     root = root.absolute()
-    if not root.is_dir():
+    try:
+        if root.is_dir():
+            return root
         fault = "not a folder" if root.exists() else "no such folder"
-        raise DatasetError(f"{root}: {fault}; expected {expected}")
-    return root
+    except OSError as error:
+        fault = f"cannot be reached: {error.strerror}"
+    raise DatasetError(f"{root}: {fault}; expected {expected}")
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file, a link to one included; a name too long for one is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def visible_folders(folder: Path) -> list[Path]:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
+import signal
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 from features.clips import Dataset, DatasetError
 from features.files import FoundClip, data_root, hashed_clips, visible_files, visible_folders
+
+_PATTERN_SECONDS = 10.0
+"""For `data.source_pattern` on all paths: nested repetitions may take longer than a life."""
 
 _EXPECTED = "a subfolder with clips for each of two or more classes"
 
@@ -32,14 +41,17 @@ def load_folder(root: Path, source_pattern: str | None = None) -> Dataset:
     if len(folders) < 2:
         number = "one class folder" if folders else "no class folders"
         raise DatasetError(f"{root}: {number}; expected {_EXPECTED}")
+    paths = [
+        [file.relative_to(root).as_posix() for file in visible_files(folder)] for folder in folders
+    ]
+    sources = {} if pattern is None else _sources(pattern, [p for below in paths for p in below])
     found: list[FoundClip] = []
     faults: list[str] = []
     for label, folder in enumerate(folders):
-        paths = [file.relative_to(root).as_posix() for file in visible_files(folder)]
-        if not paths:
+        if not paths[label]:
             faults.append(f"{folder}: no clips; expected {_EXPECTED}")
-        for path in paths:
-            source = path if pattern is None else _source(pattern, path)
+        for path in paths[label]:
+            source = sources.get(path, path)
             if source is None:
                 faults.append(
                     f"{root / path}: data.source_pattern {source_pattern!r} finds nothing"
@@ -53,8 +65,11 @@ def load_folder(root: Path, source_pattern: str | None = None) -> Dataset:
 
 def _compiled(source_pattern: str) -> re.Pattern[str]:
     try:
-        pattern = re.compile(source_pattern)
-    except re.error as error:
+        with warnings.catch_warnings():
+            # Of what a later Python may read otherwise; its text names a line of this file.
+            warnings.simplefilter("ignore")
+            pattern = re.compile(source_pattern)
+    except (re.error, OverflowError, RecursionError) as error:
         raise DatasetError(
             f"data.source_pattern: found {source_pattern!r}; allowed a regular expression ({error})"
         ) from None
@@ -66,6 +81,34 @@ def _compiled(source_pattern: str) -> re.Pattern[str]:
     return pattern
 
 
-def _source(pattern: re.Pattern[str], path: str) -> str | None:
-    match = pattern.search(path)
-    return match[1] if match else None
+def _sources(pattern: re.Pattern[str], paths: list[str]) -> dict[str, str | None]:
+    """What the first group finds in each path, None where nothing."""
+    try:
+        with _limited(_PATTERN_SECONDS):
+            matches = {path: pattern.search(path) for path in paths}
+    except TimeoutError:
+        raise DatasetError(
+            f"data.source_pattern: found {pattern.pattern!r}, which takes more than "
+            f"{_PATTERN_SECONDS:g} s; allowed a regular expression without nested repetitions"
+        ) from None
+    return {path: match[1] if match else None for path, match in matches.items()}
+
+
+@contextmanager
+def _limited(seconds: float) -> Iterator[None]:
+    """Raise TimeoutError after so long, also out of the regular expression engine."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError
+
+    if threading.current_thread() is not threading.main_thread():
+        # Python lets only the main thread have handlers of signals.
+        yield
+        return
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

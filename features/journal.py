@@ -6,8 +6,10 @@ import csv
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path, PurePath
+
+from features.formulas import harmless, is_formula
 
 JOURNAL = "repair.csv"
 
@@ -49,7 +51,13 @@ class RepairedFile:
 
     def cells(self) -> list[str]:
         """The row as text."""
-        values = [getattr(self, field.name) for field in fields(self)]
+        row = replace(
+            self,
+            source=_as_cell(self.source),
+            target=_as_cell(self.target),
+            remark=harmless(self.remark),
+        )
+        values = [getattr(row, field.name) for field in fields(row)]
         return ["" if value is None or value == 0 else str(value) for value in values]
 
     @classmethod
@@ -60,10 +68,10 @@ class RepairedFile:
             KeyError, ValueError, TypeError: not a row of this version.
         """
         return cls(
-            source=row["source"],
+            source=row["source"].removeprefix("./"),
             rate=int(row["rate"]) if row["rate"] else None,
             action=row["action"],
-            target=row["target"],
+            target=row["target"].removeprefix("./"),
             format=row["format"],
             sample_rate=int(row["sample_rate"] or 0),
             channels=int(row["channels"] or 0),
@@ -72,6 +80,11 @@ class RepairedFile:
             source_sha256=row["source_sha256"],
             bytes=int(row["bytes"] or 0),
         )
+
+
+def _as_cell(path: str) -> str:
+    """The path, spelt so that no spreadsheet runs it."""
+    return f"./{path}" if is_formula(path) else path
 
 
 COLUMNS = [field.name for field in fields(RepairedFile)]

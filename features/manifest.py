@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.clips import Dataset, DatasetError
-from features.files import FoundClip, data_root, hashed_clips
+from features.files import FoundClip, data_root, hashed_clips, is_file
 
 _REQUIRED = ("path", "label")
 _COLUMNS = (*_REQUIRED, "fold", "source")
@@ -129,7 +129,7 @@ def _problems(root: Path, cells: dict[str, str]) -> list[str]:
         problems.append(f"path: found {path!r}; allowed a file below {root}")
     elif path.startswith("/") or inside == ".." or inside.startswith("../"):
         problems.append(f"path: found {path!r}; allowed a relative path that stays below {root}")
-    elif not (root / inside).is_file():
+    elif not is_file(root / inside):
         advice = "; folders are parted by forward slashes" if "\\" in path else ""
         problems.append(f"path: found {path!r}; no such file below {root}{advice}")
     if not cells["label"].strip():

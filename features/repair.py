@@ -20,7 +20,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from features.audio import BadClip
+from features.audio import BadClip, refuse_too_long
 from features.companions import Names, in_line
 from features.inspection import inspect
 from features.journal import JOURNAL, Journal, RepairedFile, readable
@@ -285,14 +285,16 @@ def pcm(samples: NDArray[np.float32], rate: int, target: int) -> NDArray[np.int1
     """
     finite = np.nan_to_num(samples, nan=0.0, posinf=0.0, neginf=0.0)
     if rate != target:
+        refuse_too_long(samples.size, rate, target)
         try:
             finite = soxr.resample(finite, rate, target)
         except (ValueError, RuntimeError):
             raise BadClip(f"cannot be resampled from {rate} Hz to {target} Hz") from None
         if not len(finite):
             raise BadClip(f"no samples at {target} Hz")
+    loud = np.clip(finite, -1.0, 1.0)
     # Not left to libsndfile, whose factors for reading and writing differ by 1 in 32768.
-    levels: NDArray[np.int16] = np.clip(np.rint(finite * 32768.0), -32768, 32767).astype(np.int16)
+    levels: NDArray[np.int16] = np.clip(np.rint(loud * 32768.0), -32768, 32767).astype(np.int16)
     return levels
 
 

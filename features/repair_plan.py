@@ -14,6 +14,7 @@ import soundfile
 
 from features.formats import promised, sniff
 from features.journal import JOURNAL, readable
+from features.native_stderr import muted
 
 LONGEST_NAME = 255
 """Bytes of a file's name on every usual file system."""
@@ -148,7 +149,8 @@ def _opens(file: BinaryIO) -> bool:
     """Whether libsndfile knows the format, one of the rarer ones: AU, CAF, W64."""
     file.seek(0)
     try:
-        with soundfile.SoundFile(file):
+        # By its descriptor, which has no name: soundfile would believe the extension `.raw`.
+        with muted(), soundfile.SoundFile(file.fileno(), closefd=False):
             return True
     except (soundfile.LibsndfileError, RuntimeError):
         return False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import sys
@@ -14,9 +15,13 @@ import typer
 
 from orchestrator.atomic import reason
 from orchestrator.data_cli import data
+<<<<<<< HEAD
 from orchestrator.errors import FoldgridError
 from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
+=======
+from orchestrator.errors import FoldgridError, printable
+>>>>>>> inputs
 
 if TYPE_CHECKING:
     from orchestrator.plan import Experiment
@@ -51,6 +56,7 @@ _LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option
 
 def main() -> None:
     """Run the command line and exit with its code."""
+<<<<<<< HEAD
     with watched(), lasting() as lost:
         code = _code()
         sys.stdout.flush()
@@ -61,6 +67,11 @@ def main() -> None:
 
 
 def _code() -> int:
+=======
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name may hold what the terminal's encoding has not, or bytes that are no text at all.
+        sys.stdout.reconfigure(errors="backslashreplace")
+>>>>>>> inputs
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     for name in ("orchestrator", "features", "models"):
         logging.getLogger(name).propagate = False
@@ -149,7 +160,7 @@ def run(
     )
     result = run_sweep(options, stderr_console(quiet))
     for line in _closing(result, _command(sys.argv)):
-        print(line)
+        print(printable(line))
     return result.exit_code
 
 
@@ -203,7 +214,7 @@ def plan(
     if as_json:
         print(json.dumps(as_values(experiment, capacity), indent=2))
     else:
-        print("\n".join(as_lines(experiment, capacity)))
+        print("\n".join(map(printable, as_lines(experiment, capacity))))
     refuse_too_large(experiment, capacity)
     return 0
 

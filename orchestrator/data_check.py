@@ -10,6 +10,7 @@ from pathlib import Path
 
 from features.check import CheckedClip, Progress, check
 from features.clips import Dataset
+from features.formulas import harmless
 from orchestrator.csv_files import Cell, CsvWriter
 from orchestrator.folds import FoldError, assign_folds, leaks
 from orchestrator.plan import several
@@ -94,7 +95,7 @@ def _cells(dataset: Dataset, fold: int | None, checked: CheckedClip) -> list[Cel
         clip.path,
         dataset.classes[clip.label],
         fold,
-        clip.source,
+        harmless(clip.source),
         seen.format.value if seen.format else "",
         seen.extension,
         seen.encoding,
@@ -103,7 +104,7 @@ def _cells(dataset: Dataset, fold: int | None, checked: CheckedClip) -> list[Cel
         seen.channels if decoded else None,
         seen.peak if decoded else None,
         not seen.problem,
-        "; ".join(checked.issues),
+        harmless("; ".join(checked.issues)),
         checked.duplicate_of,
     ]
 

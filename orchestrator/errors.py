@@ -9,6 +9,9 @@ from dataclasses import dataclass
 SHOWN = 5
 """Faults printed before `and N more`."""
 
+_LONGEST = 1000
+"""Characters of a line; its middle is left out beyond."""
+
 
 class FoldgridError(Exception):
     """Something a user can mend before anything starts; ends the program with exit code 2.
@@ -25,7 +28,7 @@ class FoldgridError(Exception):
 
     def lines(self) -> list[str]:
         """At most five faults and how many more there are, each on one line."""
-        shown = [printable(" ".join(str(fault).split())) for fault in self.faults[:SHOWN]]
+        shown = [_cut(printable(" ".join(str(fault).split()))) for fault in self.faults[:SHOWN]]
         rest = len(self.faults) - SHOWN
         return [*shown, f"and {rest} more"] if rest > 0 else shown
 
@@ -89,6 +92,13 @@ def printable(text: str) -> str:
     'a\\nb\\x1b[2J'
     """
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+def _cut(line: str) -> str:
+    if len(line) <= _LONGEST:
+        return line
+    half = _LONGEST // 2
+    return f"{line[:half]} ... {line[-half:]}"
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str:

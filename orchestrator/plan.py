@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from features.clips import Clip, Dataset, DatasetError
+from features.formulas import ALLOWED, is_formula
 from features.spec import FeatureSpec
 from orchestrator.document import digest
 from orchestrator.errors import SpecificationError
@@ -73,29 +74,42 @@ def load_dataset(sweep: Sweep) -> Dataset:
     """The clips that a specification names, found and hashed but not decoded.
 
     Raises:
-        SpecificationError: the data cannot be used, with every fault.
+        SpecificationError: the data cannot be used, with every fault; or a clip or a class has a
+            name that a spreadsheet would run, see `features.formulas`.
     """
+    data = sweep.settings.data
+    key = "manifest" if data.dataset == "manifest" else "root"
+    try:
+        dataset = _dataset(sweep)
+    except DatasetError as error:
+        raise SpecificationError(*(_data_fault(sweep, f, key) for f in error.faults)) from None
+    formulas = [f"class {name!r}" for name in dataset.classes if is_formula(name)]
+    formulas += [f"clip {clip.path!r}" for clip in dataset.clips if is_formula(clip.path)]
+    if formulas:
+        place = f"{sweep.source.place(('data', key))}: data.{key}"
+        allowed = f"a formula to spreadsheets; allowed {ALLOWED}"
+        raise SpecificationError(*(f"{place}: found {name}, {allowed}" for name in formulas))
+    return dataset
+
+
+def _dataset(sweep: Sweep) -> Dataset:
     from features import datasets
 
     data = sweep.settings.data
     root, manifest = sweep.root, sweep.manifest
-    try:
-        if data.dataset == "synthetic":
-            return datasets.load_synthetic()
-        assert root is not None
-        if data.dataset == "esc10":
-            return datasets.load_esc10(root)
-        if data.dataset == "esc50":
-            return datasets.load_esc50(root)
-        if data.dataset == "urbansound8k":
-            return datasets.load_urbansound8k(root)
-        if data.dataset == "folder":
-            return datasets.load_folder(root, data.source_pattern)
-        assert manifest is not None
-        return datasets.load_manifest(manifest, root)
-    except DatasetError as error:
-        key = "manifest" if data.dataset == "manifest" else "root"
-        raise SpecificationError(*(_data_fault(sweep, f, key) for f in error.faults)) from None
+    if data.dataset == "synthetic":
+        return datasets.load_synthetic()
+    assert root is not None
+    if data.dataset == "esc10":
+        return datasets.load_esc10(root)
+    if data.dataset == "esc50":
+        return datasets.load_esc50(root)
+    if data.dataset == "urbansound8k":
+        return datasets.load_urbansound8k(root)
+    if data.dataset == "folder":
+        return datasets.load_folder(root, data.source_pattern)
+    assert manifest is not None
+    return datasets.load_manifest(manifest, root)
 
 
 def _data_fault(sweep: Sweep, fault: str, key: str) -> str:

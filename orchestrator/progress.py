@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -210,5 +212,11 @@ def _bar(console: Console) -> Progress:
 
 
 def stderr_console(quiet: bool) -> Console:
-    """Where progress is shown: standard error, or nowhere."""
-    return Console(stderr=True, quiet=quiet)
+    """Where progress is shown: standard error, or nowhere.
+
+    On a descriptor of its own, as standard error is muted for C libraries while clips are read.
+    """
+    if quiet or sys.stderr is not sys.__stderr__ or sys.stderr is None:
+        return Console(stderr=True, quiet=quiet)
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, buffering=1)
+    return Console(file=stream)

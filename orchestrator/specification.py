@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -139,6 +140,8 @@ class SearchSpec(_Spec):
 
 
 _SHARES = "auto, a whole number, or 1/n (0.5, 0.25)"
+_MOST_SHARES = 1000
+_DIVISOR = r"\s*[1-9][0-9]{0,3}\s*"
 
 
 def _share(value: Any) -> Any:
@@ -146,17 +149,17 @@ def _share(value: Any) -> Any:
     share = value
     if isinstance(value, str):
         numerator, slash, denominator = value.partition("/")
-        if not (numerator.strip() == "1" and slash and denominator.strip().isdecimal()):
+        if not (numerator.strip() == "1" and slash and re.fullmatch(_DIVISOR, denominator)):
             return value
-        share = 1 / max(int(denominator), 1)
+        share = 1 / int(denominator)
     if not isinstance(share, int | float):
         return value
     if isinstance(share, bool):
         raise constraint("", str(share).lower(), _SHARES)
     if 0 < share < 1:
-        n = round(1 / share)
+        n = round(min(1 / share, 2 * _MOST_SHARES))
         # 0.33 is meant as 1/3; 0.4 is no share, since no whole number of them fills a GPU.
-        if abs(share * n - 1) < 0.02:
+        if n <= _MOST_SHARES and abs(share * n - 1) < 0.02:
             return 1 / n
     elif 0 <= share <= 1024 and float(share).is_integer():
         return float(share)

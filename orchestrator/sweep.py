@@ -14,10 +14,11 @@ from typing import Any
 from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
+from features.formulas import is_formula
 from features.spec import WaveformSpec
 from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
-from orchestrator.errors import Fault, SpecificationError, listing
+from orchestrator.errors import Fault, SpecificationError, listing, shown
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Draw
@@ -111,6 +112,7 @@ class _Reader:
         configurations, merged = self._configurations(sections)
         self._check_inputs(configurations)
         self._warn_of_empty_bands(configurations)
+        self._refuse_formulas(configurations)
         self._raise_faults()
         folders = (self.folder, *self.import_path)
         configurations, faults = with_files(configurations, folders, self.source)
@@ -218,7 +220,16 @@ class _Reader:
                 self.faults.append(self.source.fault(path, found, "variables that are set"))
                 return str(self.folder)
             text = text.replace(f"${{{name}}}", os.environ[name])
-        return os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+        try:
+            if "\0" in text:
+                raise ValueError
+            absolute = os.path.abspath(self.folder / Path(text).expanduser())  # noqa: PTH100
+            absolute.encode()
+            return absolute
+        except (ValueError, RuntimeError):
+            # NUL, a folder whose name is not UTF-8, or `~` of nobody.
+            self.faults.append(self.source.fault(path, shown(text), "a path of UTF-8 text"))
+            return str(self.folder)
 
     def _draws(self, settings: Settings | None) -> list[Draw]:
         if settings is None or settings.search.method == "grid":
@@ -279,6 +290,19 @@ class _Reader:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
                 path = self.source.find(("model", "name"), configuration.model.name)
                 self.faults.append(self.source.fault(path, found, str(error)))
+
+    def _refuse_formulas(self, configurations: Iterable[Configuration]) -> None:
+        """Text among the parameters stands in the tables as it is."""
+        texts = {
+            (path, value): None
+            for configuration in configurations
+            for path, value in configuration.parameters.items()
+            if isinstance(value, str) and is_formula(value)
+        }
+        for path, value in texts:
+            place = self.source.find(tuple(path.split(".")), value)
+            found = f"{shown(value)}, a formula to spreadsheets"
+            self.faults.append(self.source.fault(place, found, "text that begins otherwise"))
 
     def _warn_of_empty_bands(self, configurations: Iterable[Configuration]) -> None:
         # Not at module level: numpy is slow to import for what needs no more of it.

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from features.formulas import harmless
 from orchestrator import run_summaries
 from orchestrator.configuration_scores import (
     Best,
@@ -201,5 +202,5 @@ def _write_skipped_clips(folder: TableFolder, plan: Plan) -> None:
     """The clips that were left out, where there are any."""
     skipped = [clip for clip in plan.clips if clip.problem]
     if skipped:
-        rows = ((clip.path, plan.classes[clip.label], clip.problem) for clip in skipped)
+        rows = ((clip.path, plan.classes[clip.label], harmless(clip.problem)) for clip in skipped)
         folder.write("skipped_clips.csv", ["clip", "label", "problem"], rows)

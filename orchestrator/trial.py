@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import pickle
 import socket
+import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -76,8 +79,18 @@ def warm_up() -> None:
 
     Called by the first step of a trial, before its clock starts; a worker may call it earlier.
     """
-    # The first torch optimizer of a process imports it, whether anything is compiled or not.
-    importlib.import_module("torch._dynamo")
+    # The first torch optimizer of a process imports it, whether anything is compiled or not; and
+    # the import makes the folder of a cache in the system's temporary one.
+    name = "TORCHINDUCTOR_CACHE_DIR"
+    if "torch._dynamo" in sys.modules or name in os.environ:
+        importlib.import_module("torch._dynamo")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ[name] = folder
+        try:
+            importlib.import_module("torch._dynamo")
+        finally:
+            del os.environ[name]
 
 
 class TrialRun:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 
+from features.formulas import harmless
 from orchestrator.csv_files import Cell, TableFolder
 from orchestrator.outcomes import Entry, Outcome, score_of
 from orchestrator.records import SplitResult
@@ -112,7 +113,7 @@ def _trials(plan: Plan) -> TrialTable:
             *(score_of(outcome.test, name) for name in SCORES),
             outcome.average_val_accuracy,
             outcome.parameters.total if outcome.parameters else None,
-            outcome.error,
+            harmless(outcome.error),
             *(score_of(outcome.val, name) for name in WEIGHTED),
             *(score_of(outcome.test, name) for name in WEIGHTED),
         )

@@ -20,6 +20,12 @@ _MOST_NODES = 200_000
 
 _MOST_DEPTH = 50
 
+_MOST_BYTES = 1_000_000
+"""Of a file: what takes PyYAML about ten seconds to read."""
+
+_MOST_BITS = 1023
+"""Of a whole number: a larger one is beyond every float, and its digits take long to make."""
+
 # YAML 1.2 core schema (yaml.org/spec/1.2.2, section 10.3.2): unlike PyYAML's 1.1 rules, `1e-3`
 # is a number and `on`, `off`, `yes`, `no` are strings.
 _SCALARS = (
@@ -122,7 +128,11 @@ class YamlSource:
         keys = path_text.strip().split(".")
         if not equals or not all(keys):
             raise SpecificationError(f"{name}: found no path and value; allowed path.to.key=value")
-        parsed = load(f"value: {text}\n" if "\n" not in text else text, name)
+        if len(keys) > _MOST_DEPTH:
+            raise SpecificationError(f"{name}: found {len(keys)} keys; allowed {_MOST_DEPTH}")
+        parsed = load(f"value: {text}\n", name)
+        if list(parsed.data) != ["value"]:
+            raise SpecificationError(f"{name}: found several values; allowed one")
         path = self._assign(name, keys, parsed.data["value"])
         for known in (self.lines, self.options):
             for old in [p for p in known if p[: len(path)] == path]:
@@ -149,7 +159,7 @@ class YamlSource:
 def _key(name: str, parent: Any, path: list[Key], text: str) -> Key:
     if isinstance(parent, dict):
         return text
-    if text.isdecimal() and int(text) < len(parent):
+    if re.fullmatch("[0-9]{1,9}", text) and int(text) < len(parent):
         return int(text)
     allowed = f"0 to {len(parent) - 1}" if parent else "no element"
     raise SpecificationError(str(Fault(name, dotted([*path, text]), repr(text), allowed)))
@@ -162,12 +172,18 @@ def read(path: Path) -> YamlSource:
         SpecificationError: not readable, not UTF-8, not YAML, a repeated key, not a mapping.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise SpecificationError(f"{path}: found no file to read ({reason})") from None
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
+        if len(content) > _MOST_BYTES:
+            found = f"found more than {_MOST_BYTES} bytes"
+            raise SpecificationError(f"{path}: {found}; allowed a smaller specification")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise SpecificationError(f"{path}:1: found byte {error.start}, not UTF-8") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SpecificationError(f"{path}:{line}: found byte {error.start}, not UTF-8") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        raise SpecificationError(f"{path}: found no file to read ({reason})") from None
     return load(text, str(path))
 
 
@@ -179,6 +195,10 @@ def load(text: str, name: str) -> YamlSource:
         raise SpecificationError(_syntax(error, name)) from None
     except RecursionError:
         raise SpecificationError(f"{_place(name, 1)}: found nesting too deep to read") from None
+    except (ValueError, OverflowError) as error:
+        # PyYAML lets those of `chr` and `int` through: "\UFFFFFFFF", a version of 5000 digits.
+        problem = f"found text that is not YAML ({error})"
+        raise SpecificationError(f"{_place(name, 1)}: {problem}") from None
     if not isinstance(node, yaml.MappingNode):
         found = "nothing" if node is None else f"a {type(node).__name__.lower()[:-4]}"
         raise SpecificationError(f"{_place(name, 1)}: found {found}; allowed a mapping")
@@ -245,7 +265,7 @@ class _Builder:
         return data
 
     def _scalar(self, node: yaml.Node, path: KeyPath) -> Any:
-        kinds = {"null", "bool", "int", "float", "str"}
+        kinds = _KINDS
         kind = node.tag.rpartition(":")[2] if isinstance(node, yaml.ScalarNode) else ""
         if not node.tag.startswith("tag:yaml.org,2002:") or kind not in kinds:
             self.faults.append(self.source.fault(path, f"tag {node.tag}", listing(sorted(kinds))))
@@ -253,17 +273,32 @@ class _Builder:
         try:
             return _scalar_value(kind, node.value)
         except ValueError:
-            self.faults.append(self.source.fault(path, shown(node.value), f"a {kind}"))
+            self.faults.append(self.source.fault(path, shown(node.value), _KINDS[kind]))
             return None
 
 
+_KINDS = {
+    "null": "null",
+    "bool": "true or false",
+    "int": f"a whole number below 2^{_MOST_BITS}",
+    "float": "a number",
+    "str": "text",
+}
+
+
 def _scalar_value(kind: str, text: str) -> Any:
+    """The value of a scalar; ValueError where a tag says what it is not."""
     if kind == "null":
         return None
     if kind == "bool":
+        if text.lower() not in ("true", "false"):
+            raise ValueError("neither true nor false")
         return text.lower() == "true"
     if kind == "int":
-        return int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
+        if number.bit_length() > _MOST_BITS:
+            raise ValueError("too large")
+        return number
     if kind == "float":
         return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
     return text
