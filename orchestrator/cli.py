@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import sys
@@ -15,13 +14,9 @@ import typer
 
 from orchestrator.atomic import reason
 from orchestrator.data_cli import data
-<<<<<<< HEAD
-from orchestrator.errors import FoldgridError
+from orchestrator.errors import FoldgridError, printable
 from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
-=======
-from orchestrator.errors import FoldgridError, printable
->>>>>>> inputs
 
 if TYPE_CHECKING:
     from orchestrator.plan import Experiment
@@ -56,7 +51,6 @@ _LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option
 
 def main() -> None:
     """Run the command line and exit with its code."""
-<<<<<<< HEAD
     with watched(), lasting() as lost:
         code = _code()
         sys.stdout.flush()
@@ -67,11 +61,6 @@ def main() -> None:
 
 
 def _code() -> int:
-=======
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        # A name may hold what the terminal's encoding has not, or bytes that are no text at all.
-        sys.stdout.reconfigure(errors="backslashreplace")
->>>>>>> inputs
     logging.getLogger("orchestrator").addHandler(logging.NullHandler())
     for name in ("orchestrator", "features", "models"):
         logging.getLogger(name).propagate = False

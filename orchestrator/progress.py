@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +16,7 @@ from rich.text import Text
 
 from orchestrator.configuration_scores import Best, best_configuration, metric_of
 from orchestrator.records import EpochRow, TrialRecord
+from orchestrator.streams import twin
 from orchestrator.trials import Plan, Trial
 
 _LINE_SECONDS = 30.0
@@ -216,7 +216,5 @@ def stderr_console(quiet: bool) -> Console:
 
     On a descriptor of its own, as standard error is muted for C libraries while clips are read.
     """
-    if quiet or sys.stderr is not sys.__stderr__ or sys.stderr is None:
-        return Console(stderr=True, quiet=quiet)
-    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", encoding=sys.stderr.encoding, buffering=1)
-    return Console(file=stream)
+    stream = None if quiet or sys.stderr is None else twin(sys.stderr)
+    return Console(stderr=True, quiet=quiet) if stream is None else Console(file=stream)

@@ -79,11 +79,25 @@ def _lasting(stream: TextIO | None, own: TextIO | None) -> tuple[_Lasting | None
         return None, stream
     stream.flush()
     raw = _Lasting(descriptor, "wb", closefd=False)
-    text = io.TextIOWrapper(
+    return raw, _text(raw, stream)
+
+
+def twin(stream: TextIO) -> TextIO | None:
+    """A lasting stream to the same place on a descriptor of its own; None of a stream not lasting.
+
+    For what is to be seen while the first one's descriptor leads elsewhere.
+    """
+    raw = getattr(getattr(stream, "buffer", None), "raw", None)
+    if not isinstance(raw, _Lasting) or not isinstance(stream, io.TextIOWrapper):
+        return None
+    return _text(_Lasting(os.dup(raw.fileno()), "wb"), stream)
+
+
+def _text(raw: _Lasting, like: io.TextIOWrapper) -> TextIO:
+    return io.TextIOWrapper(
         io.BufferedWriter(raw),
-        encoding=stream.encoding,
+        encoding=like.encoding,
         errors="backslashreplace",
-        line_buffering=stream.line_buffering,
-        write_through=stream.write_through,
+        line_buffering=like.line_buffering,
+        write_through=like.write_through,
     )
-    return raw, text
