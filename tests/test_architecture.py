@@ -117,3 +117,83 @@ def test_the_command_line_and_plans_load_no_heavy_library() -> None:
 def test_a_training_worker_loads_no_librosa() -> None:
     code = "from orchestrator import executors, metrics, trial; trial.warm_up(); metrics.load()"
     assert not loaded(code) & {"librosa", "numba", "soundfile", "torchaudio"}
+
+
+RUNS_WHAT_IT_READS = {
+    "pickle",
+    "cPickle",
+    "_pickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "shelve",
+    "marshal",
+}
+SAFE_ARGUMENTS = {"torch.load": ("weights_only", True), "numpy.load": ("allow_pickle", False)}
+UNSAFE_CALLS = {"eval", "exec", "os.system", "os.popen", "numpy.save", "numpy.savez"}
+
+
+def _full_names(tree: ast.Module) -> dict[str, str]:
+    """What each imported name stands for: `np` for `numpy`, `load` for `yaml.load`."""
+    names = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                top = alias.name if alias.asname else alias.name.partition(".")[0]
+                names[alias.asname or top] = top
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {a.asname or a.name: f"{node.module}.{a.name}" for a in node.names}
+    return names
+
+
+def _called(node: ast.Call, names: dict[str, str]) -> str:
+    first, dot, rest = ast.unparse(node.func).partition(".")
+    return f"{names.get(first, first)}{dot}{rest}"
+
+
+def unsafe_reading(tree: ast.Module) -> Iterator[str]:
+    """Calls that may run what a file or a text says."""
+    names = _full_names(tree)
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = _called(node, names)
+        said = {keyword.arg: keyword.value for keyword in node.keywords}
+        if called in SAFE_ARGUMENTS:
+            argument, safe = SAFE_ARGUMENTS[called]
+            value = said.get(argument)
+            if not isinstance(value, ast.Constant) or value.value is not safe:
+                yield f"line {node.lineno}: {called} without {argument}={safe}"
+        elif called in UNSAFE_CALLS or called.split(".")[0] in RUNS_WHAT_IT_READS:
+            yield f"line {node.lineno}: {called}"
+        elif called.startswith("yaml.") and called.split(".")[1].endswith(("load", "load_all")):
+            yield f"line {node.lineno}: {called}, where orchestrator.yaml_source.load is safe"
+        elif isinstance(shell := said.get("shell"), ast.Constant) and shell.value:
+            yield f"line {node.lineno}: {called} with a shell"
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            for base in map(ast.unparse, node.bases):
+                if base.endswith("Loader") and base != "yaml.SafeLoader":
+                    yield f"line {node.lineno}: {base} in place of yaml.SafeLoader"
+
+
+def test_nothing_that_is_read_can_run() -> None:
+    found = {p.name: list(unsafe_reading(ast.parse(p.read_text(encoding="utf-8")))) for p in FILES}
+    assert not {name: faults for name, faults in found.items() if faults}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("import torch; torch.load(f)", "import torch; torch.load(f, weights_only=False)"),
+        *("from torch import load; load(f)", "import numpy as n; n.load(f, allow_pickle=True)"),
+        *("import numpy as np; np.load(f)", "import pickle; pickle.loads(b)", "eval(text)"),
+        *("import yaml; yaml.load(text, yaml.Loader)", "from yaml import unsafe_load as u; u(t)"),
+        *(
+            "import yaml\nclass L(yaml.Loader): pass",
+            "import subprocess; subprocess.run(t, shell=True)",
+        ),
+    ],
+)
+def test_unsafe_reading_is_found(code: str) -> None:
+    assert list(unsafe_reading(ast.parse(code)))
