@@ -516,7 +516,7 @@ def main() -> int:
         kind, _, number = options.only.partition(":")
         chunks = [(kind, range(int(number), int(number) + 1))]
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix="foldgrid-mutations-") as name:
+    with tempfile.TemporaryDirectory(prefix="mutations-") as name:
         root = Path(name)
         make_data(root / "data")
         with ThreadPoolExecutor(options.workers) as pool:
