@@ -77,6 +77,10 @@ _WAIT_SECONDS = 60.0
 
 _PREFIX = "foldgrid-"
 
+_LONGEST_PLACE = 13
+"""Characters of the temporary directory that leave room for the path of a socket: of 107 bytes Ray
+takes 64 below its folder (`/session_<time>_<pid>/sockets/plasma_store`), the folder itself 30."""
+
 _LOST = "the Ray cluster was lost"
 
 _SPARE_STORE = 256 * 2**20
@@ -499,7 +503,7 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     token = os.environ.get("RAY_AUTH_TOKEN")
     try:
         # Short, since sockets below it may have no path of more than 107 bytes.
-        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_place()))
     except OSError as error:
         place = error.filename or "the temporary directory"
         raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
@@ -601,9 +605,15 @@ def _loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def _place() -> str:
+    """The system's temporary directory, or `/tmp` where its path is too long for Ray's sockets."""
+    place = tempfile.gettempdir()
+    return place if len(os.fsencode(place)) <= _LONGEST_PLACE else "/tmp"
+
+
 def _sweep_leftovers() -> None:
     """Remove the folders of drivers that were killed; those that live keep theirs."""
-    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*-*"):
+    for folder in Path(_place()).glob(f"{_PREFIX}*-*"):
         pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
         if pid.isdecimal() and not _alive(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)

@@ -32,15 +32,18 @@ def _foldgrid(place: Path, *arguments: object) -> subprocess.CompletedProcess[st
         "FOLDGRID_CACHE": str(place / "cache"),
         "PYTHONPATH": str(Path(__file__).parents[1]),
     }
-    return subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "orchestrator.cli", *map(str, arguments)],
         cwd=place / "here",
         env=environment,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
-        timeout=300,
     )
+    out, err = process.communicate(timeout=300)
+    # Where the temporary directory's path is too long for the sockets of a Ray.
+    assert not list(Path("/tmp").glob(f"foldgrid-{process.pid}-*"))
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def _left(place: Path) -> list[str]:
