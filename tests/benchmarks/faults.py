@@ -1,18 +1,18 @@
 """A sweep under random kills, against the same sweep undisturbed.
 
     python tests/benchmarks/faults.py [--trials 24] [--kills 30] [--own-kills 10] [--seed 0]
-                                      [--epochs 8] [--data auto|esc10|synthetic] [--out DIR]
+                                      [--epochs 8] [--data auto|esc10|synthetic]
+                                      [--reference ray|serial] [--out DIR]
 
-Three sweeps of equal specification: undisturbed on a Ray of its own; on a real cluster of three
-nodes on this machine with KILLS random kills of driver, workers and nodes; on a Ray of its own
-with OWN_KILLS random kills of driver and workers. After each death of the driver the same command
-is given again. Kills are drawn from SEED: each waits for a number of finished trials, then for a
-random time, so that they fall into imports, feature extraction, training and the writing of tables
-alike. Data are the ESC-10 clips in $ESC10_DIR, else the synthetic ones.
+Three sweeps of equal specification: undisturbed on a Ray of its own, or serially; on a real cluster
+of three nodes on this machine with KILLS random kills of driver, workers and nodes; on a Ray of its
+own with OWN_KILLS random kills of driver and workers. After each death of the driver the same
+command is given again. Kills are drawn from SEED: each waits for a number of finished trials, then
+for a random time, so that they fall into imports, feature extraction, training and the writing of
+tables alike. Data are the ESC-10 clips in $ESC10_DIR, else the synthetic ones.
 
 The exit code is 0 if every trial finished, every table but timings.csv is the same to the byte, no
-result.json was written twice and no driver ended otherwise than it
-should.
+result.json was written twice and no driver ended otherwise than it should.
 """
 
 from __future__ import annotations
@@ -476,6 +476,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--data", choices=["auto", "esc10", "synthetic"], default="auto")
+    parser.add_argument("--reference", choices=["ray", "serial"], default="ray")
     parser.add_argument("--out", type=Path, help="keep the run directories here")
     return parser.parse_args()
 
@@ -487,7 +488,7 @@ def run(given: argparse.Namespace, folder: Path) -> list[str]:
     document = specification(given.trials, given.epochs, esc10)
     spec.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
     (folder / "counted.py").write_text(MODEL, encoding="utf-8")
-    whole = Sweep(spec, folder / "undisturbed", (), given.seed)
+    whole = Sweep(spec, folder / "undisturbed", ("--executor", given.reference), given.seed)
     disturbed(whole, OwnRay(), [])
     expected = table_files(whole.run_dir)
     trials = len(rows(whole.run_dir, "trials"))
