@@ -22,11 +22,11 @@ os.environ["TUNE_GLOBAL_CHECKPOINT_S"] = "1000000000"
 os.environ["TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S"] = "0"
 os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 
+import functools
 import logging
 import math
 import secrets
 import shutil
-import signal
 import sys
 import tempfile
 import threading
@@ -520,19 +520,14 @@ def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
 def _connected(connect: Callable[[], None]) -> Iterator[None]:
     """Connect in a thread: in the main one Ray takes SIGTERM for itself, from its first moment.
 
-    The thread lives as long as the connection: the processes that it starts end with it. They are
-    started with the signals blocked that a closed terminal, or who ends a whole group of
-    processes, sends to them too: running trials are to be saved, which takes Ray.
+    The thread lives as long as the connection: the processes that it starts end with it.
     """
     _ray_log.setLevel(logging.ERROR)
-    numbers = {signal.SIGTERM, signal.SIGHUP}
     with ThreadPoolExecutor(1) as pool:
         try:
-            pool.submit(signal.pthread_sigmask, signal.SIG_BLOCK, numbers).result()
             pool.submit(connect).result()
             yield
         finally:
-            _end_at_once()
             ray.shutdown()
 
 
@@ -554,15 +549,20 @@ def _quiet() -> Iterator[None]:
         ray._private.worker.print_to_stdstream = printer
 
 
-def _end_at_once() -> None:
-    """Let `ray.shutdown` kill the processes of our Ray, which wait for no SIGTERM.
+@contextmanager
+def _groups_of_their_own() -> Iterator[None]:
+    """Start Ray's processes where no signal comes that is sent to all of this process's group.
 
-    They have nothing to save, and Ray would give each of them a second.
+    A terminal sends such ones when it is closed, and for Ctrl-C: running trials are to be saved
+    then, which takes Ray. Blocked, they would keep Ray's agents alive, which end by SIGTERM.
     """
-    node = getattr(ray._private.worker, "_global_node", None)
-    for infos in getattr(node, "all_processes", {}).values():
-        for info in infos:
-            info.process.terminate = info.process.kill
+    services: Any = ray._private.services
+    before = services.ConsolePopen
+    services.ConsolePopen = functools.partial(before, process_group=0)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = before
 
 
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
@@ -574,7 +574,7 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
         # Else Ray makes up a token of its own and leaves it in the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cores = usable_cores()
-        with _loopback():
+        with _loopback(), _groups_of_their_own():
             ray.init(
                 # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.
                 address="local",
