@@ -147,7 +147,8 @@ def _looks_like_audio(path: Path) -> bool:
 
 def _opens(file: BinaryIO) -> bool:
     """Whether libsndfile knows the format, one of the rarer ones: AU, CAF, W64."""
-    file.seek(0)
+    # The descriptor itself: a buffered file need not move it.
+    os.lseek(file.fileno(), 0, os.SEEK_SET)
     try:
         # By its descriptor, which has no name: soundfile would believe the extension `.raw`.
         with muted(), soundfile.SoundFile(file.fileno(), closefd=False):

@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import resource
 import select
 import shutil
@@ -231,7 +232,7 @@ def _audio(seed: int, number: int, case: Path) -> Verdict:
                 if samples.shape != (8_000,) or not np.isfinite(samples).all():
                     outcome = "read, wrongly"
             except BadClip as bad:
-                outcome = f"bad clip: {str(bad).partition(':')[0].rstrip('0123456789 Hztof')}"
+                outcome = f"bad clip: {re.split(':| up to | at ', str(bad))[0]}"
             if looked.problem and outcome == "read":
                 outcome = "read, against the inspection"
         except BaseException:
