@@ -585,7 +585,8 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
                 logging_level=logging.ERROR,
                 log_to_driver=False,
             )
-    except (ConnectionError, OSError, RuntimeError, ValueError, TimeoutError) as error:
+    except Exception as error:
+        # Of many types, a bare Exception among them: a full disk is "timed out during startup".
         where = f"--address {address}" if address else "a Ray on this machine"
         raise ClusterError(f"{where}: found no Ray to use ({_line(error)})") from error
 
