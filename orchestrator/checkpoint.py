@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from orchestrator import atomic
@@ -30,7 +30,8 @@ class Checkpoint:
 
     trial: str
     epoch: int
-    payload: bytes
+    # Tune formats every result that it is given, whether anybody reads it or not.
+    payload: bytes = field(repr=False)
 
     def to_bytes(self) -> bytes:
         """The content of its file."""
@@ -69,24 +70,29 @@ def storage_file(storage: Path, trial: str) -> Path:
     return storage / f"{trial}.pt"
 
 
-def write_checkpoint(storage: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint into a folder of them.
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint in place of an earlier one.
 
     Not durably: after a power failure its checksum tells, and the trial begins anew.
 
     Raises:
         RunDirectoryError: it cannot be written.
     """
-    path = storage_file(storage, checkpoint.trial)
     atomic.write_bytes(path, checkpoint.to_bytes(), durable=False)
 
 
-def read_checkpoint(storage: Path, trial: str) -> Checkpoint | None:
-    """The checkpoint of a trial in a folder of them; None where there is none to be believed."""
+def read_checkpoint(path: Path, trial: str) -> Checkpoint | None:
+    """The checkpoint of a trial; None where there is none.
+
+    Raises:
+        DamagedFileError: it cannot be believed, or not be read.
+    """
     try:
-        return Checkpoint.from_bytes(storage_file(storage, trial).read_bytes(), trial)
-    except (OSError, DamagedFileError):
+        return Checkpoint.from_bytes(path.read_bytes(), trial)
+    except (FileNotFoundError, NotADirectoryError):
         return None
+    except OSError as error:
+        raise DamagedFileError(atomic.reason(error)) from error
 
 
 def _checksum(trial: str, epoch: object, payload: bytes) -> str:

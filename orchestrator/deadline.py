@@ -9,8 +9,11 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class TrialTimeout(Exception):  # noqa: N818
-    """An attempt at a trial took longer than `execution.trial_timeout`."""
+class TrialTimeout(BaseException):
+    """An attempt at a trial took longer than `execution.trial_timeout`.
+
+    No Exception, which a user's model may catch.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"no end within {seconds:g} s (execution.trial_timeout)")
@@ -43,7 +46,8 @@ def deadline(seconds: float | None, limit: float) -> Iterator[None]:
         raise TrialTimeout(limit)
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
+    # Again and again, as the first one may be caught by a bare except.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)
     try:
         yield
     finally:

@@ -74,6 +74,9 @@ class Observer(Protocol):
     def last_checkpoint(self, trial: str) -> Checkpoint | None:
         """Where a trial was when it last could be gone on with, in this call or an earlier one."""
 
+    def remark(self, trial: str, text: str) -> None:
+        """Something that the user should know of a trial that goes on."""
+
     def waiting(self, seconds: float) -> None:
         """No trial has run for so long: the cluster has no room for one now."""
 
@@ -110,7 +113,8 @@ class SerialExecutor:
             trial = waiting.popleft()
             retries.started(trial.id)
             outcome = _attempt(job, trial, gpus, observer, stop)
-            if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause, gpus):
+            # Alone in its process a trial has the whole GPU: no larger share can be had.
+            if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause):
                 observer.retried(outcome)
                 waiting.appendleft(trial)
             else:
@@ -130,6 +134,8 @@ def _attempt(
     run = TrialRun(trial_input(job, trial, features, gpus, last, job.timeout))
     while run.outcome is None:
         row = run.step()
+        if run.remark and row is not None and row.epoch == 0:
+            observer.remark(trial.id, run.remark)
         if row is not None:
             observer.epoch(trial.id, row)
         checkpoint = run.checkpoint(now=stop.is_set())

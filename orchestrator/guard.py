@@ -45,7 +45,7 @@ class Guard:
             seconds: from now on.
             stacks: file that is told shortly before what every thread is doing, if it can be.
         """
-        if self._helper is None:
+        if self._helper is None or self._helper.poll() is not None:
             self._helper = subprocess.Popen(
                 [sys.executable, "-I", "-S", "-c", _WATCH, str(os.getpid())],
                 stdin=subprocess.PIPE,
@@ -63,7 +63,9 @@ class Guard:
     def disarm(self) -> None:
         """Lift the deadline, if there is one."""
         if self._helper is not None:
-            self._say("")
+            # A helper that somebody killed ends nobody.
+            with suppress(OSError):
+                self._say("")
             self._close()
 
     def _close(self) -> None:

@@ -8,15 +8,21 @@ only, and a resume needs no other state.
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from orchestrator import atomic, envelope
-from orchestrator.checkpoint import Checkpoint, storage_file
+from orchestrator.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    storage_file,
+    write_checkpoint,
+)
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import RunDirectoryError
 from orchestrator.records import Cause, TrialFailure, TrialRecord
@@ -39,13 +45,13 @@ class Ledger:
     storage: Path | None = None
 
     @classmethod
-    def open(cls, run_dir: Path, storage: Path | None = None) -> Ledger:
+    def open(cls, run_dir: Path) -> Ledger:
         """The ledger of a new or an existing run directory; makes its folders.
 
         Raises:
             RunDirectoryError: it cannot be made or written to, or is of another format version.
         """
-        ledger = cls(RunDirectory(run_dir), storage)
+        ledger = cls(RunDirectory(run_dir))
         ledger._refuse_other_version()
         try:
             (run_dir / "trials").mkdir(parents=True, exist_ok=True)
@@ -82,6 +88,33 @@ class Ledger:
             yield
         finally:
             lock.release()
+
+    def stored_in(self, shared: Path) -> Ledger:
+        """The ledger with its checkpoints in a folder of its own below a shared one.
+
+        The folder's name is drawn at random and kept in the run directory, so that no other run
+        finds these checkpoints, nor a new run in the place of one that was removed.
+
+        Raises:
+            RunDirectoryError: one of them cannot be written.
+        """
+        key = self.run_dir / ".storage"
+        try:
+            if not key.is_file():
+                atomic.write_text(key, secrets.token_hex(8))
+            storage = shared / f"{self.run_dir.name}-{key.read_text(encoding='utf-8')}"
+            storage.mkdir(exist_ok=True)
+        except OSError as error:
+            place = error.filename or shared
+            raise RunDirectoryError(f"{place}: cannot write: {atomic.reason(error)}") from error
+        atomic.remove_abandoned(storage)
+        return replace(self, storage=storage)
+
+    def close_storage(self) -> None:
+        """Remove the folder of the checkpoints if it is of no use any more."""
+        if self.storage is not None:
+            with suppress(OSError):
+                self.storage.rmdir()
 
     def write_plan(self, plan: Plan) -> None:
         """Write the plan, in place of an earlier one.
@@ -143,8 +176,7 @@ class Ledger:
         """
         path = self.checkpoint_file(checkpoint.trial)
         _make(path.parent)
-        # Not durable: after a power failure its checksum tells, and the trial begins anew.
-        atomic.write_bytes(path, checkpoint.to_bytes(), durable=False)
+        write_checkpoint(path, checkpoint)
 
     def checkpoint(self, trial: str) -> Checkpoint | None:
         """The last checkpoint of a trial; None where there is none that can be believed.
@@ -153,12 +185,9 @@ class Ledger:
         """
         path = self.checkpoint_file(trial)
         try:
-            return Checkpoint.from_bytes(path.read_bytes(), trial)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, DamagedFileError) as error:
-            reason = atomic.reason(error) if isinstance(error, OSError) else str(error)
-            _log.warning("%s: damaged, not used: %s", path, reason)
+            return read_checkpoint(path, trial)
+        except DamagedFileError as error:
+            _log.warning("%s: damaged, not used: %s", path, error)
             return None
 
     def drop_checkpoint(self, trial: str) -> None:
@@ -218,8 +247,7 @@ class Ledger:
 
     def _tidy(self) -> None:
         """Remove what killed processes have left half-written."""
-        folders = [self.run_dir, *(self.run_dir / "trials").glob("*")]
-        for folder in folders if self.storage is None else [*folders, self.storage]:
+        for folder in (self.run_dir, *(self.run_dir / "trials").glob("*")):
             atomic.remove_abandoned(folder)
 
     def _refuse_other_version(self) -> None:

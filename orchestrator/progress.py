@@ -82,7 +82,7 @@ class SweepProgress:
         self._bar = _bar(console)
         self._task = self._bar.add_task("epochs", total=state.epochs_total)
         self._last_line = time.monotonic()
-        self._met: set[str] = set()
+        self._given: dict[str, int] = {}
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -100,16 +100,15 @@ class SweepProgress:
         if not self.state.begun:
             self.state.begun = time.monotonic()
         self.state.epochs_done += epoch - self.state.running.get(trial, 0)
-        self.state.running[trial] = epoch
-        if trial not in self._met:
-            self._met.add(trial)
-            self.state.epochs_given += epoch
+        self.state.epochs_given += epoch - self._given.get(trial, 0)
+        self.state.running[trial] = self._given[trial] = epoch
+        self._move()
 
     def epoch(self, trial: str, row: EpochRow) -> None:
         """A trial ended an epoch."""
         self.state.running[trial] = self.state.running.get(trial, 0) + 1
         self.state.epochs_done += 1
-        self._bar.update(self._task, completed=self.state.epochs_done)
+        self._move()
         if self._live is None and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._line("")
 
@@ -123,11 +122,13 @@ class SweepProgress:
     def retried(self, trial: str, error: str) -> None:
         """An attempt at a trial ended; it waits for the next one."""
         self.state.epochs_done -= self.state.running.pop(trial, 0)
+        self.state.epochs_given -= self._given.pop(trial, 0)
+        self._move()
         self._line(f"{trial} will be tried again: {error}", bad=True)
 
     def finished(self, record: TrialRecord) -> None:
         """A trial ended well; its score counts for the best configuration so far."""
-        self.state.running.pop(record.trial, None)
+        self._ended(record.trial)
         self.state.done += 1
         score = self.state.score(record)
         text = "" if score is None else f" {self.state.plan.metric} {score:.4g}"
@@ -135,10 +136,17 @@ class SweepProgress:
 
     def failed(self, trial: str, error: str) -> None:
         """A trial ended with an error."""
-        epochs = self.state.running.pop(trial, 0)
-        self.state.epochs_done += self._epochs[trial] - epochs
+        self._ended(trial)
         self.state.failed += 1
         self._line(f"{trial} failed: {error}", bad=True)
+
+    def _ended(self, trial: str) -> None:
+        """Count the epochs that a trial was spared, by early stopping or an error, as done."""
+        self.state.epochs_done += self._epochs[trial] - self.state.running.pop(trial, 0)
+        self._move()
+
+    def _move(self) -> None:
+        self._bar.update(self._task, completed=self.state.epochs_done)
 
     def _line(self, event: str, *, bad: bool = False) -> None:
         if self._live is None:

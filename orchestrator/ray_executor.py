@@ -26,9 +26,7 @@ import functools
 import logging
 import math
 import secrets
-import shutil
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
@@ -48,15 +46,21 @@ from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 
 from features.spec import FeatureSpec
-from orchestrator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from orchestrator.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    storage_file,
+    write_checkpoint,
+)
 from orchestrator.deaths import death
-from orchestrator.errors import ClusterError, LostError
+from orchestrator.errors import ClusterError, LostError, RunDirectoryError
 from orchestrator.executors import Job, Observer, tell, trial_input
 from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
 from orchestrator.provenance import usable_cores
 from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
 from orchestrator.retries import Retries, larger_share
+from orchestrator.session_folder import session_folder
 
 if TYPE_CHECKING:
     from orchestrator.trial import TrialRun
@@ -75,12 +79,6 @@ _SAVE_SECONDS = 10.0
 _WAIT_SECONDS = 60.0
 """How long no trial runs before the user is told, again and again."""
 
-_PREFIX = "foldgrid-"
-
-_LONGEST_PLACE = 13
-"""Characters of the temporary directory that leave room for the path of a socket: of 107 bytes Ray
-takes 64 below its folder (`/session_<time>_<pid>/sockets/plasma_store`), the folder itself 30."""
-
 _LOST = "the Ray cluster was lost"
 
 _SPARE_STORE = 256 * 2**20
@@ -95,25 +93,25 @@ class _Share:
         job: without its arrays.
         arrays: where those are stored.
         folder: the driver's, which workers on other machines do not see.
+        stop_key: what the cluster is told when workers are to save their trials.
     """
 
     job: Job
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]]
     folder: Path
-
-    @property
-    def stop_file(self) -> Path:
-        """A file whose existence asks a worker to save its trial."""
-        return self.folder / "stop"
+    stop_key: bytes
 
     def stacks_file(self, index: int) -> Path:
         """What the process of a trial was doing shortly before its deadline."""
         return self.folder / f"stacks-{index}.txt"
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Last:
-    """A checkpoint to go on from: in the object store, or None where it is in `job.storage`."""
+    """A checkpoint to go on from: in the object store, or None where it is in `job.storage`.
+
+    Let go of when its attempt is over: Tune keeps what it was given to the end of the sweep.
+    """
 
     stored: ray.ObjectRef[Checkpoint] | None
 
@@ -151,19 +149,22 @@ class _Trainable(tune.Trainable):
         """Epochs for half a second or until the next checkpoint; at last the trial's record."""
         end = time.monotonic() + _STEP_SECONDS
         run = self._run or self._begin()
-        rows = []
-        checkpoint: Checkpoint | None = None
-        while run.outcome is None and checkpoint is None and time.monotonic() < end:
-            stopped = self._share.stop_file.exists()
-            row = None if stopped else run.step()
-            if row is not None:
-                rows.append(row)
-            checkpoint = self._saved(run.checkpoint(now=stopped))
-            if stopped:
-                break
+        result: dict[str, Any] = {"rows": [], "saved": _told(self._share.stop_key)}
+        try:
+            checkpoint = self._saved(run.checkpoint(now=True)) if result["saved"] else None
+            while not result["saved"] and run.outcome is None and checkpoint is None:
+                row = run.step()
+                if row is not None:
+                    result["rows"].append(row)
+                checkpoint = self._saved(run.checkpoint())
+                if time.monotonic() >= end:
+                    break
+        except RunDirectoryError as error:
+            # Of the storage: no fault of the trial, and it would befall every other one too.
+            return result | {"lost": str(error), "done": True}
         if run.outcome is not None:
             self._guard.disarm()
-        result = {"rows": rows, "outcome": run.outcome, "checkpoint": checkpoint}
+        result |= {"outcome": run.outcome, "checkpoint": checkpoint, "remark": run.remark}
         return result | {"done": run.outcome is not None}
 
     def _begin(self) -> TrialRun:
@@ -185,19 +186,24 @@ class _Trainable(tune.Trainable):
         if last.stored is not None:
             return ray.get(last.stored)
         assert self._share.job.storage is not None
-        return read_checkpoint(self._share.job.storage, trial)
+        return read_checkpoint(storage_file(self._share.job.storage, trial), trial)
 
     def _saved(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """The checkpoint if the driver is to keep it; else it is in the storage."""
         if checkpoint is None or self._share.job.storage is None:
             return checkpoint
-        write_checkpoint(self._share.job.storage, checkpoint)
+        write_checkpoint(storage_file(self._share.job.storage, checkpoint.trial), checkpoint)
         return None
 
     def _features(self, spec: FeatureSpec) -> _Array:
         if spec not in self._stored:
             self._stored[spec] = ray.get(self._share.arrays[spec])
         return self._stored[spec]
+
+
+def _told(key: bytes) -> bool:
+    """Whether the cluster has been told something."""
+    return bool(ray.experimental.internal_kv._internal_kv_exists(key))
 
 
 class _NotKept:
@@ -272,9 +278,7 @@ class _Messenger(_NotKept, Callback):
         saved: those that have reported since the sweep was stopped.
     """
 
-    def __init__(
-        self, share: _Share, observer: Observer, queue: _Queue, stop: threading.Event
-    ) -> None:
+    def __init__(self, share: _Share, observer: Observer, queue: _Queue) -> None:
         self.error: Exception | None = None
         self.running: dict[int, float] = {}
         self.saved: set[int] = set()
@@ -282,7 +286,6 @@ class _Messenger(_NotKept, Callback):
         self._job = share.job
         self._observer = observer
         self._queue = queue
-        self._stop = stop
         self._retries = Retries(share.job.max_failures)
         self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
 
@@ -311,36 +314,44 @@ class _Messenger(_NotKept, Callback):
         rows: list[EpochRow] = result.pop("rows", [])
         outcome = result.pop("outcome", None)
         checkpoint = result.pop("checkpoint", None)
-        if self._stop.is_set():
+        identity = self._job.trials[index].id
+        if result.get("saved"):
             self.saved.add(index)
         with self._kept():
+            if "lost" in result:
+                raise LostError(result["lost"])
+            if result.get("remark") and any(row.epoch == 0 for row in rows):
+                self._observer.remark(identity, result["remark"])
             for row in rows:
-                self._observer.epoch(self._job.trials[index].id, row)
+                self._observer.epoch(identity, row)
             if checkpoint is not None:
                 self._observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialRecord | TrialFailure):
-                self._ended(index, trial.config["gpus"], outcome)
+                self._ended(trial.config, outcome)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
-        story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
         seconds = time.monotonic() - self.running.get(index, math.inf)
-        failure = death(self._job.trials[index].id, story, seconds, self._job.timeout)
         with self._kept():
+            story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
+            failure = death(self._job.trials[index].id, story, seconds, self._job.timeout)
             if failure.cause is Cause.TIMEOUT:
                 failure = replace(failure, traceback=self._stacks(index) + story)
-            self._ended(index, trial.config["gpus"], failure)
+            self._ended(trial.config, failure)
 
     def _stacks(self, index: int) -> str:
         path = self._share.stacks_file(index)
         return path.read_text(encoding="utf-8") + "\n" if path.exists() else ""
 
-    def _ended(self, index: int, gpus: float, outcome: TrialRecord | TrialFailure) -> None:
+    def _ended(self, task: dict[str, Any], outcome: TrialRecord | TrialFailure) -> None:
+        index = task["index"]
         self.running.pop(index, None)
+        if task["last"] is not None:
+            task["last"].stored = None
         known = self._retries.attempts.get(outcome.trial, 1)
         timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
         outcome = replace(outcome, timing=timing)
-        if isinstance(outcome, TrialFailure) and self._again(index, gpus, outcome):
+        if isinstance(outcome, TrialFailure) and self._again(index, task["gpus"], outcome):
             return
         self._queue.ended(index)
         tell(outcome, self._observer)
@@ -365,7 +376,10 @@ class _Messenger(_NotKept, Callback):
 class _Stop(_NotKept, Stopper):
     """Ends the sweep when it is stopped from outside, or its records can go nowhere."""
 
-    def __init__(self, stop: threading.Event, messenger: _Messenger, queue: _Queue) -> None:
+    def __init__(
+        self, share: _Share, stop: threading.Event, messenger: _Messenger, queue: _Queue
+    ) -> None:
+        self._share = share
         self._stop = stop
         self._messenger = messenger
         self._queue = queue
@@ -383,6 +397,7 @@ class _Stop(_NotKept, Stopper):
         if self._since is None:
             self._since = time.monotonic()
             self._queue.closed = True
+            ray.experimental.internal_kv._internal_kv_put(self._share.stop_key, b"1")
         late = time.monotonic() - self._since > _SAVE_SECONDS
         return late or set(self._messenger.running) <= self._messenger.saved
 
@@ -411,12 +426,12 @@ class RayExecutor:
             gpus = _gpus(job)
             # A memory map is a subclass, and only plain arrays come out of the store uncopied.
             arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
-            share = _Share(replace(job, arrays={}), arrays, folder)
+            share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
             queue = _Queue(share.job, observer, gpus)
-            messenger = _Messenger(share, observer, queue, stop)
-            tuner = _tuner(share, queue, messenger, _Stop(stop, messenger, queue))
+            messenger = _Messenger(share, observer, queue)
+            tuner = _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue))
             try:
-                with _asking_workers(share, stop), watched(_head(), _give_up):
+                with watched(_head(), _give_up):
                     tuner.fit()
             except (ray.exceptions.RayError, OSError) as error:
                 raise LostError(f"{_LOST}: {_line(error)}") from error
@@ -449,26 +464,6 @@ def _gpus(job: Job) -> float:
     return gpus
 
 
-@contextmanager
-def _asking_workers(share: _Share, stop: threading.Event) -> Iterator[None]:
-    """Ask the workers that see this disk to save their trials when the sweep is stopped."""
-    over = threading.Event()
-
-    def watch() -> None:
-        while not over.wait(0.05):
-            if stop.is_set():
-                share.stop_file.touch()
-                return
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield
-    finally:
-        over.set()
-        watcher.join()
-
-
 def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
     cpu = share.job.resources.cpu
 
@@ -499,21 +494,14 @@ def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> 
 @contextmanager
 def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
     """A connected Ray for as long as the context lasts, and a folder for its files."""
-    _sweep_leftovers()
     token = os.environ.get("RAY_AUTH_TOKEN")
-    try:
-        # Short, since sockets below it may have no path of more than 107 bytes.
-        folder = Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-", dir=_place()))
-    except OSError as error:
-        place = error.filename or "the temporary directory"
-        raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
-    try:
-        with _connected(lambda: _connect(address, nbytes, folder)), _quiet():
-            yield folder
-    finally:
-        if token is None:
-            os.environ.pop("RAY_AUTH_TOKEN", None)
-        shutil.rmtree(folder, ignore_errors=True)
+    with session_folder() as folder:
+        try:
+            with _connected(lambda: _connect(address, nbytes, folder)), _quiet():
+                yield folder
+        finally:
+            if token is None:
+                os.environ.pop("RAY_AUTH_TOKEN", None)
 
 
 @contextmanager
@@ -604,30 +592,6 @@ def _loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
-
-
-def _place() -> str:
-    """The system's temporary directory, or `/tmp` where its path is too long for Ray's sockets."""
-    place = tempfile.gettempdir()
-    return place if len(os.fsencode(place)) <= _LONGEST_PLACE else "/tmp"
-
-
-def _sweep_leftovers() -> None:
-    """Remove the folders of drivers that were killed; those that live keep theirs."""
-    for folder in Path(_place()).glob(f"{_PREFIX}*-*"):
-        pid = folder.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and not _alive(int(pid)):
-            shutil.rmtree(folder, ignore_errors=True)
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def _line(error: BaseException) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 import shlex
@@ -125,15 +124,18 @@ def _run_sweep(options: RunOptions, console: Console) -> RunResult:
         refuse_too_weak(experiment, capacity)
     directory = RunDirectory(run_dir)
     refuse_other(experiment, directory, options.extend)
-    ledger = Ledger.open(run_dir, _storage(experiment, run_dir))
+    shared = _storage(experiment)
+    ledger = Ledger.open(run_dir)
     with ledger.locked(), logged(run_dir), interruptible() as stop:
         # Again, since another driver may have written it before the lock was ours.
         refuse_other(experiment, directory, options.extend)
+        if shared is not None:
+            ledger = ledger.stored_in(shared)
         return _Run(experiment, ledger, options, console, stop).run()
 
 
-def _storage(experiment: Experiment, run_dir: Path) -> Path | None:
-    """The folder of this run's checkpoints in `execution.storage`; None without one.
+def _storage(experiment: Experiment) -> Path | None:
+    """`execution.storage`; None without one.
 
     Raises:
         SpecificationError: it is no folder to write to.
@@ -145,10 +147,7 @@ def _storage(experiment: Experiment, run_dir: Path) -> Path | None:
     if not shared.is_dir() or not os.access(shared, os.W_OK):
         allowed = "a folder to write to, which the driver and every worker see"
         raise sweep.fault(("execution", "storage"), str(shared), allowed)
-    # Runs of one name may share the storage.
-    folder = shared / f"{run_dir.name}-{hashlib.sha256(bytes(run_dir)).hexdigest()[:8]}"
-    folder.mkdir(exist_ok=True)
-    return folder
+    return shared
 
 
 @dataclass
@@ -164,6 +163,7 @@ class _Run:
 
     def run(self) -> RunResult:
         plan = self.experiment.plan
+        self.ledger.drop_old_checkpoints(plan)
         pending = self.ledger.pending(plan, self.options.keep_failed)
         self._limit_time()
         if pending and self.options.executor == "ray":
@@ -175,6 +175,7 @@ class _Run:
             if pending and not self.stop.is_set():
                 self._say(len(pending))
                 self._execute(pending, arrays)
+            self.ledger.close_storage()
             return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
@@ -273,7 +274,6 @@ class _Run:
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
         )
-        self.ledger.drop_old_checkpoints(self.experiment.plan)
         epochs = epochs_of(pending)
         plan = self.experiment.plan
         state = SweepState(plan, len(pending), sum(epochs.values()))
@@ -332,6 +332,9 @@ class _Writer:
 
     def last_checkpoint(self, trial: str) -> Checkpoint | None:
         return self.ledger.checkpoint(trial)
+
+    def remark(self, trial: str, text: str) -> None:
+        _log.warning("%s: %s", trial, text)
 
     def waiting(self, seconds: float) -> None:
         _log.warning("no worker for %.0f s", seconds, extra=TOLD)

@@ -98,9 +98,13 @@ class TrialRun:
 
     The result depends on the input alone: not on what ran before in the process, nor on where,
     nor on the checkpoint that it went on from.
+
+    Attributes:
+        remark: what the user should know of a trial that goes on; empty where nothing.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
+        self.remark = ""
         self._input = trial_input
         self._rows: list[EpochRow] = []
         self._fit: Fit | None = None
@@ -133,6 +137,8 @@ class TrialRun:
         if self._outcome is not None:
             return None
         try:
+            if self._fit is None:
+                self._warm_up()
             with deadline(self._seconds_left(), self._input.timeout or 0.0):
                 return self._advance()
         except KeyboardInterrupt:
@@ -179,7 +185,10 @@ class TrialRun:
 
     def _resume(self, fit: Fit, checkpoint: Checkpoint) -> None:
         state = torch.load(
-            io.BytesIO(checkpoint.payload), map_location=self._device, weights_only=True
+            # What belongs on a GPU is moved there by whom it is given to; the rest is not to be.
+            io.BytesIO(checkpoint.payload),
+            map_location="cpu",
+            weights_only=True,
         )
         fit.load_state_dict(state["fit"])
         self._rows = [EpochRow(**row) for row in state["rows"]]
@@ -193,9 +202,16 @@ class TrialRun:
         limit = self._input.timeout
         return None if limit is None else limit - (time.perf_counter() - self._attempt_begin)
 
+    def _warm_up(self) -> None:
+        """Import what is needed; interrupted by a deadline, an import leaves half a package."""
+        warm_up()
+        if self._input.timeout is not None:
+            metrics.load()
+            importlib.import_module("torchvision")
+        self._attempt_begin = time.perf_counter()
+
     def _advance(self) -> EpochRow:
         if self._fit is None:
-            warm_up()
             self._device = choose_device(self._input.gpus)
         with self._working():
             if self._fit is None:
@@ -228,8 +244,11 @@ class TrialRun:
             return fit
         try:
             self._resume(fit, self._input.checkpoint)
-        except (RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError):
+        except torch.OutOfMemoryError:
+            raise
+        except (RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
             # Whole, but not of this program's or torch's version: what it saved is done again.
+            self.remark = f"begins anew, its checkpoint cannot be used: {error_line(error)}"
             self._rows = []
             return self._prepare()
         return fit

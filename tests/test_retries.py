@@ -46,19 +46,42 @@ def test_a_failure_for_lack_of_gpu_memory_says_what_may_help() -> None:
     assert "train.batch_size" in with_advice(failure).error
 
 
-# What Ray 2.60 said of real deaths
-KILLED = """ray.exceptions.ActorDiedError: The actor died unexpectedly before finishing this task.
+# What Ray 2.60 said of real deaths, as Tune keeps it: without the exception's type.
+KILLED = """The actor died unexpectedly before finishing this task.
 The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR Worker exit
 detail: Worker unexpectedly exits with a connection error code 2. End of file. Some common causes
 include: (1) the process was killed by the OOM killer due to high memory usage, (2) ..."""
+NODE_DIED = """The actor died unexpectedly before finishing this task.
+The actor died because its node has died. Node Id: e57ce987
+the actor's node was terminated unexpectedly: health check failed due to missing too many
+heartbeats"""
+UNREACHABLE = """The actor 941f3a6e is unavailable: The actor is temporarily unavailable: RpcError:
+RPC Error message: Socket closed. The task may or may not have been executed on the actor."""
+MEMORY = "Task was killed due to the node running low on memory."
 
 
-def test_a_killed_process_is_no_lack_of_memory_and_no_lost_node() -> None:
-    assert death(TRIAL, KILLED, 3.0, None).cause is Cause.DIED
-    assert death(TRIAL, KILLED, 3.0, 5.0).cause is Cause.DIED
+@pytest.mark.parametrize(
+    ("story", "cause"),
+    [
+        (KILLED, Cause.DIED),
+        (NODE_DIED, Cause.LOST),
+        (UNREACHABLE, Cause.LOST),
+        (MEMORY, Cause.MEMORY),
+    ],
+)
+def test_what_a_trial_died_of(story: str, cause: Cause) -> None:
+    assert death(TRIAL, story, 3.0, None).cause is cause
+    assert death(TRIAL, story, 3.0, 5.0).cause is cause
 
 
-def test_a_process_that_its_guard_killed_took_too_long() -> None:
-    failure = death(TRIAL, KILLED, 5.1, 5.0)
+@pytest.mark.parametrize("story", [KILLED, UNREACHABLE])
+def test_a_process_that_its_guard_killed_took_too_long(story: str) -> None:
+    failure = death(TRIAL, story, 5.1, 5.0)
     assert failure.cause is Cause.TIMEOUT
     assert failure.error == "TrialTimeout: no end within 5 s (execution.trial_timeout)"
+
+
+def test_a_worker_that_cannot_start_says_why() -> None:
+    story = "The actor died because of an error raised in its creation task, ray::Trainable\n"
+    failure = death(TRIAL, f"{story}ModuleNotFoundError: No module named 'models'", 0.0, None)
+    assert "it could not start: ModuleNotFoundError: No module named 'models'" in failure.error

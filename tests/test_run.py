@@ -318,9 +318,59 @@ def test_a_damaged_checkpoint_is_named_and_the_trial_begins_anew(
     path.write_bytes({"cut": content[:-3], "changed": content, "another": b"{}"}[damage])
     result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
     assert result.code == 0
-    assert f"{path}: damaged, not used" in (copy / "log.txt").read_text()
+    assert f"{path}: damaged, not used" in result.err
     assert not path.exists()
     assert tables_of(copy) == tables_of(run_dir)
+
+
+def test_a_storage_keeps_no_checkpoint_for_another_run(
+    foldgrid, tables_of, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    shared, out, whole = (tmp_path / name for name in ("shared", "run", "whole"))
+    shared.mkdir()
+    spec = write_spec(
+        data={"dataset": "folder", "root": str(clips), "source_pattern": r"(\w+/\d)-"},
+        folds={"k": 3, "test": 1, "validate": [2]},
+        train={"epochs": 60, "batch_size": 4},
+        checkpoint={"every": 1},
+        execution={"storage": str(shared)},
+    )
+    limit = ("--set", "execution.time_limit=0.3")
+    assert foldgrid("run", spec, *limit, "--out", out, *SERIAL).code == 1
+    assert list(shared.glob("*/*.pt"))
+    shutil.rmtree(out)
+    # The trials have the same names, but other clips in their folds.
+    other = ("--set", "folds.seed=1")
+    for run in (out, whole):
+        assert foldgrid("run", spec, *other, "--out", run, *SERIAL).code == 0
+    assert "goes on" not in (out / "log.txt").read_text()
+    assert tables_of(out) == tables_of(whole)
+    assert len(list(shared.iterdir())) == 1, "only what the removed run left"
+
+
+def test_a_checkpoint_of_another_kind_is_named_and_not_used(
+    foldgrid, tables_of, write_spec, run_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(run_dir, copy)
+    first, *_ = sorted(copy.glob("trials/*/result.json"))
+    first.unlink()
+    strange = Checkpoint(first.parent.name, 1, b"of another version")
+    first.with_name("checkpoint.pt").write_bytes(strange.to_bytes())
+    result = foldgrid("run", write_spec(), "--out", copy, "--executor", "serial")
+    assert result.code == 0
+    assert f"{first.parent.name}: begins anew, its checkpoint cannot be used" in result.err
+    assert tables_of(copy) == tables_of(run_dir)
+
+
+def test_lack_of_gpu_memory_fails_with_advice(foldgrid, write_spec, tmp_path: Path) -> None:
+    (tmp_path / "hungry.py").write_text(
+        SLEEPING.replace("time.sleep(self.seconds)", "raise __import__('torch').OutOfMemoryError")
+    )
+    model = {"name": "hungry:build", "params": {"seconds": 1}}
+    spec = write_spec(model=model, folds={"test": 1, "validate": [2]})
+    assert foldgrid("run", spec, "--out", tmp_path / "run", *SERIAL).code == 1
+    assert "try a smaller train.batch_size" in rows(tmp_path / "run", "trials")[0]["error"]
 
 
 def test_a_storage_that_is_no_folder_is_refused(foldgrid, write_spec, tmp_path: Path) -> None:

@@ -60,6 +60,11 @@ class Faulty(nn.Module):
             sys.exit(4)
         if self.fault == "hang":
             time.sleep(1000)
+        while self.fault == "hang for all that":
+            try:
+                time.sleep(1000)
+            except Exception:
+                pass
         if self.fault == "memory":
             torch.empty(2**60)
         if self.fault == "gpu memory":
@@ -524,6 +529,8 @@ def test_a_whole_checkpoint_of_another_kind_of_state_begins_anew() -> None:
 
 def test_a_hanging_trial_fails_in_time(folder: Path) -> None:
     made = users("faulty", folder, fault="hang")
+    stubborn = users("faulty", folder, fault="hang for all that")
+    assert failed(replace(stubborn, timeout=0.5)).cause is Cause.TIMEOUT
     failure = failed(replace(made, timeout=0.5))
     assert failure.cause is Cause.TIMEOUT
     assert failure.error == "TrialTimeout: no end within 0.5 s (execution.trial_timeout)"
