@@ -17,6 +17,9 @@ import soundfile
 from orchestrator import cli
 from orchestrator.yaml_source import dump
 
+collect_ignore = ["benchmarks"]
+"""Scripts, run by tests as a user runs them."""
+
 CLASSES = ("low", "noise", "ticks")
 FOLDS = (1, 2, 3, 4)
 RATE = 8000
