@@ -158,6 +158,8 @@ def _start_worker() -> None:
         signal.signal(number, signal.SIG_IGN)
     for library in ("OMP", "OPENBLAS", "MKL", "VECLIB_MAXIMUM", "NUMBA"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
+    # What goes wrong in a task reaches the parent; a pool that ends is no news for the terminal.
+    sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as we live
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
