@@ -1,7 +1,7 @@
 """A sweep under random kills, against the same sweep undisturbed.
 
     python tests/benchmarks/faults.py [--trials 24] [--kills 30] [--own-kills 10] [--seed 0]
-                                      [--epochs 8] [--data auto|esc10|synthetic]
+                                      [--epochs 8] [--delay 5] [--data auto|esc10|synthetic]
                                       [--reference ray|serial] [--out DIR]
 
 Three sweeps of equal specification: undisturbed on a Ray of its own, or serially; on a real cluster
@@ -135,7 +135,7 @@ class Kill:
     pause: float
 
 
-def draw(seed: int, kills: int, trials: int, shares: dict[str, int]) -> list[Kill]:
+def draw(seed: int, kills: int, trials: int, shares: dict[str, int], delay: float) -> list[Kill]:
     """Kills in the order in which they happen, of each kind its share."""
     rng = random.Random(seed)
     whole = sum(shares.values())
@@ -148,7 +148,7 @@ def draw(seed: int, kills: int, trials: int, shares: dict[str, int]) -> list[Kil
         [signal.SIGKILL, signal.SIGTERM, signal.SIGINT], weights=[6, 1, 1], k=kills
     )
     return [
-        Kill(kind, after, rng.uniform(0, 5), number, rng.uniform(0, 3))
+        Kill(kind, after, rng.uniform(0, delay), number, rng.uniform(0, 3))
         for kind, after, number in zip(kinds, paces, signals, strict=True)
     ]
 
@@ -475,6 +475,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--own-kills", type=int, default=10)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--delay", type=float, default=5.0, help="most seconds before a kill")
     parser.add_argument("--data", choices=["auto", "esc10", "synthetic"], default="auto")
     parser.add_argument("--reference", choices=["ray", "serial"], default="ray")
     parser.add_argument("--out", type=Path, help="keep the run directories here")
@@ -498,13 +499,15 @@ def run(given: argparse.Namespace, folder: Path) -> list[str]:
         shares = {"driver": 2, "worker": 2, "node": 1}
         with real_cluster(given.seed) as cluster:
             sweep = Sweep(spec, folder / "cluster", cluster.options, given.seed)
-            disturbed(sweep, cluster, draw(given.seed, given.kills, trials, shares))
+            disturbed(sweep, cluster, draw(given.seed, given.kills, trials, shares, given.delay))
         show("on a cluster of three nodes", sweep, whole.story)
         faults += verdict(sweep, expected, trials)
     if given.own_kills:
         shares = {"driver": 1, "worker": 1}
         sweep = Sweep(spec, folder / "own", (), given.seed)
-        disturbed(sweep, OwnRay(), draw(given.seed + 1, given.own_kills, trials, shares))
+        disturbed(
+            sweep, OwnRay(), draw(given.seed + 1, given.own_kills, trials, shares, given.delay)
+        )
         show("on a Ray of its own", sweep, whole.story)
         faults += verdict(sweep, expected, trials)
     return faults
