@@ -296,7 +296,7 @@ def test_an_interrupted_driver_saves_and_says_how_to_go_on(
     write_spec, tmp_path: Path, number: signal.Signals
 ) -> None:
     spec = write_spec(
-        train=LONG | {"epochs": 400},
+        train=LONG | {"epochs": 150},
         checkpoint={"every": 10_000},
         folds={"test": 1, "validate": [2, 3, 4]},
     )
