@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -303,6 +304,9 @@ def test_an_interrupted_driver_saves_and_says_how_to_go_on(
     out = tmp_path / "run"
     process = start(spec, out)
     wait_for_records(process, out, 1)
+    # Between the first epoch and the last of the trial that has taken the first one's place.
+    (record,) = list(out.glob("trials/*/result.json"))[:1]
+    time.sleep(json.loads(record.read_text(encoding="utf-8"))["timing"]["wall_seconds"] / 3)
     process.send_signal(number)
     printed, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
