@@ -15,7 +15,7 @@ HARNESS = Path(__file__).parent / "benchmarks" / "faults.py"
 @pytest.mark.ray
 @pytest.mark.slow
 def test_random_kills_of_driver_workers_and_a_node_change_no_table(tmp_path: Path) -> None:
-    size = ["--trials", "4", "--kills", "6", "--own-kills", "0", "--data", "synthetic"]
+    size = ["--trials", "4", "--kills", "5", "--own-kills", "0", "--data", "synthetic"]
     size += ["--reference", "serial", "--epochs", "20", "--delay", "2"]
     done = subprocess.run(
         [sys.executable, HARNESS, *size, "--out", tmp_path],
