@@ -49,7 +49,7 @@ class _Running:
         given: epochs that it did not have to run, from a checkpoint.
         done: epochs, those included.
         reported: when it last told of an epoch.
-        first: seconds of the first epoch that it ran.
+        first: seconds of the first epoch that it ran, as long as they count.
     """
 
     begun: float
@@ -65,7 +65,8 @@ class Remaining:
 
     The first epoch of a trial builds the model and warms up, so that it counts as a measurement
     only as long as its trial has no second one; what it takes longer belongs, with all else
-    that is not training, to the seconds that each trial costs beside its epochs.
+    that is not training, to the seconds that each trial costs beside its epochs. That of a new
+    worker, which warms up longest, counts only as long as nothing else has been measured.
     """
 
     def __init__(self, trials: Sequence[Trial], costs: Costs, done: Mapping[str, int]) -> None:
@@ -83,6 +84,8 @@ class Remaining:
         self._free: deque[float] = deque()
         self._gaps: deque[float] = deque(maxlen=100)
         self._beside: deque[float] = deque(maxlen=100)
+        self._guesses: list[tuple[Trial, float]] = []
+        self._learnt = False
         self._told: tuple[float, float, float] | None = None
 
     def started(self, trial: str, epoch: int, now: float) -> None:
@@ -98,12 +101,28 @@ class Remaining:
         if epoch < run.done:  # It began anew, as its checkpoint could not be used.
             run.given = epoch
         run.done, run.reported = epoch + 1, now
-        known = self._trials[trial]
-        if run.done == run.given + 1:
+        first = run.done == run.given + 1
+        if run.fresh and first:
+            self._guess(self._trials[trial], seconds)
+        else:
+            self._learn(self._trials[trial], run, seconds, first=first)
+
+    def _guess(self, trial: Trial, seconds: float) -> None:
+        if not self._learnt:
+            self._costs.note(trial, 1, seconds)
+            self._guesses.append((trial, seconds))
+
+    def _learn(self, trial: Trial, run: _Running, seconds: float, *, first: bool) -> None:
+        self._learnt = True
+        for guessed, spent in self._guesses:
+            self._costs.note(guessed, -1, -spent)
+        self._guesses.clear()
+        if first:
             run.first = seconds
-        elif run.done == run.given + 2:
-            self._costs.note(known, -1, -run.first)
-        self._costs.note(known, 1, seconds)
+        elif run.first:
+            self._costs.note(trial, -1, -run.first)
+            run.first = 0.0
+        self._costs.note(trial, 1, seconds)
 
     def again(self, trial: str, now: float) -> None:
         """A running trial lost its worker and waits for another one, before all others."""
