@@ -17,6 +17,9 @@ from orchestrator.envelope import DamagedFileError
 FORMAT_VERSION = 1
 """Of the header and of the payload."""
 
+_LONGEST_HEAD = 4096
+"""Bytes; what begins with a longer line is no checkpoint."""
+
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
@@ -93,6 +96,16 @@ def read_checkpoint(path: Path, trial: str) -> Checkpoint | None:
         return None
     except OSError as error:
         raise DamagedFileError(atomic.reason(error)) from error
+
+
+def saved_epochs(path: Path) -> int:
+    """How many epochs a checkpoint claims to spare, its payload not looked at; 0 without one."""
+    try:
+        with path.open("rb") as stream:
+            epoch = json.loads(stream.readline(_LONGEST_HEAD))["epoch"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return epoch if isinstance(epoch, int) and epoch > 0 else 0
 
 
 def _checksum(trial: str, epoch: object, payload: bytes) -> str:

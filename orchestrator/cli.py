@@ -43,6 +43,7 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="path.to.key=value", help="Override one value (YAML)."),
 ]
+Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory [results/<name>].")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
@@ -110,9 +111,7 @@ def _foldgrid(
 def run(
     spec: Spec,
     overrides: Set = None,
-    out: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Run directory [results/<name>].")
-    ] = None,
+    out: Out = None,
     extend: Annotated[
         bool, typer.Option("--extend", help="Add trials to a finished plan.")
     ] = False,
@@ -191,19 +190,25 @@ def _command(argv: list[str]) -> str:
 def plan(
     spec: Spec,
     overrides: Set = None,
+    out: Out = None,
     as_json: Annotated[bool, typer.Option("--json", help="Machine-readable.")] = False,
     debug: Debug = False,
 ) -> int:
     """Show what a run would do; starts nothing."""
     from orchestrator.capacity import measure, refuse_too_large
+    from orchestrator.forecast import forecast
+    from orchestrator.ledger import Ledger
     from orchestrator.plan_view import as_lines, as_values
+    from orchestrator.run_directory import RunDirectory
 
     experiment = _experiment(spec, overrides)
     capacity = measure(experiment)
+    run_dir = out or Path("results") / experiment.plan.name
+    time = forecast(experiment, Ledger(RunDirectory(run_dir)), capacity.concurrency)
     if as_json:
-        print(json.dumps(as_values(experiment, capacity), indent=2))
+        print(json.dumps(as_values(experiment, capacity, time), indent=2))
     else:
-        print("\n".join(map(printable, as_lines(experiment, capacity))))
+        print("\n".join(map(printable, as_lines(experiment, capacity, time, run_dir))))
     refuse_too_large(experiment, capacity)
     return 0
 

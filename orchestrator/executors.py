@@ -30,7 +30,7 @@ class Job:
     """What an executor has to run.
 
     Attributes:
-        trials: in plan order; the order in which they start is the executor's affair.
+        trials: in the order in which they are to start.
         arrays: features by feature configuration, `float32 [n, c, t]`, never written to.
         labels: class index of every clip, `int64 [n]`.
         splits: by `(test fold, validation fold)`.
@@ -65,8 +65,8 @@ class Observer(Protocol):
     def started(self, trial: str, epoch: int) -> None:
         """A trial runs its first step, from this epoch on, or starts again."""
 
-    def epoch(self, trial: str, row: EpochRow) -> None:
-        """A trial ended an epoch."""
+    def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
+        """A trial ended an epoch that took it so long, the first one with building the model."""
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         """A running trial can be gone on with from here."""
@@ -105,7 +105,7 @@ class SerialExecutor:
     """One trial after the other in this process, without Ray: for debugging and notebooks."""
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run the trials in plan order; see `Executor`."""
+        """Run the trials in the order of the job; see `Executor`."""
         gpus = _gpus(job.resources)
         retries = Retries(job.max_failures)
         waiting = deque(job.trials)
@@ -137,7 +137,7 @@ def _attempt(
         if run.remark and row is not None and row.epoch == 0:
             observer.remark(trial.id, run.remark)
         if row is not None:
-            observer.epoch(trial.id, row)
+            observer.epoch(trial.id, row, run.step_seconds)
         checkpoint = run.checkpoint(now=stop.is_set())
         if checkpoint is not None:
             observer.checkpoint(checkpoint)

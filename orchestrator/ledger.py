@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ from orchestrator import atomic, envelope
 from orchestrator.checkpoint import (
     Checkpoint,
     read_checkpoint,
+    saved_epochs,
     storage_file,
     write_checkpoint,
 )
@@ -189,6 +190,11 @@ class Ledger:
         except DamagedFileError as error:
             _log.warning("%s: damaged, not used: %s", path, error)
             return None
+
+    def saved_epochs(self, trials: Sequence[Trial]) -> dict[str, int]:
+        """The epochs that checkpoints will spare unfinished trials, by identity; none without."""
+        found = ((trial.id, saved_epochs(self.checkpoint_file(trial.id))) for trial in trials)
+        return {trial: epochs for trial, epochs in found if epochs}
 
     def drop_checkpoint(self, trial: str) -> None:
         """Remove the checkpoint of a trial, if it has one."""

@@ -44,6 +44,11 @@ class Experiment:
         return tuple(dict.fromkeys(c.features for c in self.sweep.configurations))
 
     @property
+    def split_of(self) -> dict[tuple[int | None, int], Split]:
+        """The splits by `(test fold, validation fold)`."""
+        return {(split.test_fold, split.fold): split for split in self.splits}
+
+    @property
     def document(self) -> dict[str, Any]:
         """The specification with the defaults that depend on the data filled in too."""
         document = dict(self.sweep.document)

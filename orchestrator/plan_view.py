@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from orchestrator.capacity import Capacity, size
+from orchestrator.forecast import Forecast
 from orchestrator.plan import Experiment
+from orchestrator.progress import duration
 
 _MOST_LINES = 30
 """Configurations listed one by one."""
 
 
-def as_values(experiment: Experiment, capacity: Capacity) -> dict[str, Any]:
+def as_values(experiment: Experiment, capacity: Capacity, time: Forecast) -> dict[str, Any]:
     """The plan as JSON values."""
     plan = experiment.plan
     return {
@@ -53,12 +56,17 @@ def as_values(experiment: Experiment, capacity: Capacity) -> dict[str, Any]:
         "object_store_bytes": capacity.store_bytes,
         "resources": {"cpu": capacity.cpu, "gpu": capacity.gpu},
         "concurrency": capacity.concurrency,
+        "finished": time.finished,
+        "whole_seconds": time.whole_seconds,
+        "left_seconds": time.left_seconds,
         "warnings": [*experiment.sweep.warnings, *experiment.leaks],
     }
 
 
-def as_lines(experiment: Experiment, capacity: Capacity) -> list[str]:
-    """The plan for people."""
+def as_lines(
+    experiment: Experiment, capacity: Capacity, time: Forecast, run_dir: Path
+) -> list[str]:
+    """The plan for people; the time is from what has finished in the run directory."""
     plan = experiment.plan
     folds = sorted(set(experiment.folds))
     lines = [
@@ -86,8 +94,20 @@ def as_lines(experiment: Experiment, capacity: Capacity) -> list[str]:
         f" {size(capacity.store_bytes)} object store",
         f"a trial: {capacity.cpu:g} CPU, {capacity.gpu:g} GPU; {capacity.concurrency} at once on"
         f" this machine ({capacity.cores} cores, {capacity.gpus} GPUs)",
+        _time(experiment, capacity, time, run_dir),
         *(f"warning: {line}" for line in (*experiment.sweep.warnings, *experiment.leaks)),
     ]
+
+
+def _time(experiment: Experiment, capacity: Capacity, time: Forecast, run_dir: Path) -> str:
+    if time.whole_seconds is None or time.left_seconds is None:
+        return f"time: not known before a trial has finished in {run_dir}"
+    trials, at_once = len(experiment.plan.trials), capacity.concurrency
+    return (
+        f"time: about {duration(time.whole_seconds)} for all trials, {at_once} at once,"
+        f" {duration(time.left_seconds)} of it left ({trials - time.finished} of {trials} trials),"
+        f" by what has finished in {run_dir}"
+    )
 
 
 def _join(values: list[Any]) -> str:

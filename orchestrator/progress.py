@@ -16,6 +16,7 @@ from rich.text import Text
 
 from orchestrator.configuration_scores import Best, best_configuration, metric_of
 from orchestrator.records import EpochRow, TrialRecord
+from orchestrator.remaining import Remaining
 from orchestrator.streams import twin
 from orchestrator.trials import Plan, Trial
 
@@ -35,20 +36,19 @@ class SweepState:
         failed: trials that failed in this call.
         running: epochs done by running trial.
         epochs_done: epochs of this call, those of failed trials and before checkpoints too.
-        epochs_given: those of them that checkpoints of earlier calls brought.
+        remaining: the time that is left.
         scores: metric by finished trial, earlier calls included.
     """
 
     plan: Plan
     total: int
     epochs_total: int
+    remaining: Remaining
     done: int = 0
     failed: int = 0
     epochs_done: int = 0
-    epochs_given: int = 0
     running: dict[str, int] = field(default_factory=dict)
     scores: dict[str, float | None] = field(default_factory=dict)
-    begun: float = 0.0
 
     def score(self, record: TrialRecord) -> float | None:
         """Note the metric of a finished trial; None where it has none."""
@@ -61,13 +61,6 @@ class SweepState:
     def best(self) -> Best | None:
         """The best configuration among those whose every trial has finished."""
         return best_configuration(self.plan, self.scores)
-
-    def seconds_left(self, now: float) -> float | None:
-        """Estimated from the epochs done since the first trial began; None before there are any."""
-        run = self.epochs_done - self.epochs_given
-        if run <= 0 or not self.begun:
-            return None
-        return (now - self.begun) / run * (self.epochs_total - self.epochs_done)
 
 
 class SweepProgress:
@@ -82,7 +75,6 @@ class SweepProgress:
         self._bar = _bar(console)
         self._task = self._bar.add_task("epochs", total=state.epochs_total)
         self._last_line = time.monotonic()
-        self._given: dict[str, int] = {}
 
     @contextmanager
     def shown(self) -> Iterator[None]:
@@ -97,15 +89,14 @@ class SweepProgress:
 
     def started(self, trial: str, epoch: int) -> None:
         """A trial runs its first step, from this epoch on, or starts again."""
-        if not self.state.begun:
-            self.state.begun = time.monotonic()
+        self.state.remaining.started(trial, epoch, time.monotonic())
         self.state.epochs_done += epoch - self.state.running.get(trial, 0)
-        self.state.epochs_given += epoch - self._given.get(trial, 0)
-        self.state.running[trial] = self._given[trial] = epoch
+        self.state.running[trial] = epoch
         self._move()
 
-    def epoch(self, trial: str, row: EpochRow) -> None:
-        """A trial ended an epoch."""
+    def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
+        """A trial ended an epoch that took it so long."""
+        self.state.remaining.epoch(trial, row.epoch, seconds, time.monotonic())
         self.state.running[trial] = self.state.running.get(trial, 0) + 1
         self.state.epochs_done += 1
         self._move()
@@ -122,13 +113,13 @@ class SweepProgress:
     def retried(self, trial: str, error: str) -> None:
         """An attempt at a trial ended; it waits for the next one."""
         self.state.epochs_done -= self.state.running.pop(trial, 0)
-        self.state.epochs_given -= self._given.pop(trial, 0)
+        self.state.remaining.again(trial, time.monotonic())
         self._move()
         self._line(f"{trial} will be tried again: {error}", bad=True)
 
     def finished(self, record: TrialRecord) -> None:
         """A trial ended well; its score counts for the best configuration so far."""
-        self._ended(record.trial)
+        self._ended(record.trial, well=True)
         self.state.done += 1
         score = self.state.score(record)
         text = "" if score is None else f" {self.state.plan.metric} {score:.4g}"
@@ -136,12 +127,13 @@ class SweepProgress:
 
     def failed(self, trial: str, error: str) -> None:
         """A trial ended with an error."""
-        self._ended(trial)
+        self._ended(trial, well=False)
         self.state.failed += 1
         self._line(f"{trial} failed: {error}", bad=True)
 
-    def _ended(self, trial: str) -> None:
+    def _ended(self, trial: str, *, well: bool) -> None:
         """Count the epochs that a trial was spared, by early stopping or an error, as done."""
+        self.state.remaining.ended(trial, time.monotonic(), well=well)
         self.state.epochs_done += self._epochs[trial] - self.state.running.pop(trial, 0)
         self._move()
 
@@ -163,7 +155,7 @@ class SweepProgress:
             parts.append(f"{state.failed} failed")
         parts.append(f"{len(state.running)} running")
         parts.append(f"{state.epochs_done}/{state.epochs_total} epochs")
-        left = state.seconds_left(time.monotonic())
+        left = state.remaining.seconds(time.monotonic())
         if left is not None:
             parts.append(f"about {duration(left)} left")
         return ", ".join(parts)

@@ -155,7 +155,7 @@ class _Trainable(tune.Trainable):
             while not result["saved"] and run.outcome is None and checkpoint is None:
                 row = run.step()
                 if row is not None:
-                    result["rows"].append(row)
+                    result["rows"].append((row, run.step_seconds))
                 checkpoint = self._saved(run.checkpoint())
                 if time.monotonic() >= end:
                     break
@@ -311,7 +311,7 @@ class _Messenger(_NotKept, Callback):
     ) -> None:
         index = trial.config["index"]
         # Taken out, since Tune keeps the last result of every trial.
-        rows: list[EpochRow] = result.pop("rows", [])
+        rows: list[tuple[EpochRow, float]] = result.pop("rows", [])
         outcome = result.pop("outcome", None)
         checkpoint = result.pop("checkpoint", None)
         identity = self._job.trials[index].id
@@ -320,10 +320,10 @@ class _Messenger(_NotKept, Callback):
         with self._kept():
             if "lost" in result:
                 raise LostError(result["lost"])
-            if result.get("remark") and any(row.epoch == 0 for row in rows):
+            if result.get("remark") and any(row.epoch == 0 for row, _ in rows):
                 self._observer.remark(identity, result["remark"])
-            for row in rows:
-                self._observer.epoch(identity, row)
+            for row, seconds in rows:
+                self._observer.epoch(identity, row, seconds)
             if checkpoint is not None:
                 self._observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialRecord | TrialFailure):

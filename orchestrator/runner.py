@@ -21,8 +21,9 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.configuration_scores import Best
+from orchestrator.configuration_scores import Best, metric_of
 from orchestrator.continuation import refuse_other, write_specification
+from orchestrator.costs import Costs, longest_first
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
@@ -33,6 +34,7 @@ from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.remaining import Remaining
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import TOLD, logged, warned
 from orchestrator.summary import INTERRUPTED, Summary, summarize
@@ -260,11 +262,14 @@ class _Run:
     def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
         settings = self.experiment.sweep.settings
         dataset = self.experiment.dataset
+        costs, scores = self._measured()
+        saved = self.ledger.saved_epochs(pending)
+        ordered = longest_first(pending, costs, saved)
         job = Job(
-            trials=pending,
+            trials=ordered,
             arrays=arrays,
             labels=np.array([clip.label for clip in dataset.clips], dtype=np.int64),
-            splits={(s.test_fold, s.fold): s for s in self.experiment.splits},
+            splits=self.experiment.split_of,
             classes=len(dataset.classes),
             import_path=self.experiment.sweep.import_path,
             resources=settings.resources,
@@ -275,14 +280,23 @@ class _Run:
             storage=self.ledger.storage,
         )
         epochs = epochs_of(pending)
-        plan = self.experiment.plan
-        state = SweepState(plan, len(pending), sum(epochs.values()))
-        for record in self.ledger.records(plan):
-            state.score(record)
+        remaining = Remaining(ordered, Costs(job.splits, costs), saved)
+        total = sum(epochs.values())
+        state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown():
             observer = _Writer(self.ledger, progress)
             executor(self.options).run(job, observer, self.stop)
+
+    def _measured(self) -> tuple[Costs, dict[str, float | None]]:
+        """The time and the score of each finished trial."""
+        plan = self.experiment.plan
+        costs, scores = Costs(self.experiment.split_of), {}
+        trials = {trial.id: trial for trial in plan.trials}
+        for record in self.ledger.records(plan):
+            costs.note_record(trials[record.trial], record)
+            scores[record.trial] = metric_of(record, plan.metric)
+        return costs, scores
 
     def _summarize(self) -> Summary:
         say(self.console, "writing tables, plots and report")
@@ -324,8 +338,8 @@ class _Writer:
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
 
-    def epoch(self, trial: str, row: EpochRow) -> None:
-        self.progress.epoch(trial, row)
+    def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
+        self.progress.epoch(trial, row, seconds)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self.ledger.save_checkpoint(checkpoint)

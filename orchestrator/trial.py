@@ -101,10 +101,12 @@ class TrialRun:
 
     Attributes:
         remark: what the user should know of a trial that goes on; empty where nothing.
+        step_seconds: of the last step, what counts as training; building the model included.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
         self.remark = ""
+        self.step_seconds = 0.0
         self._input = trial_input
         self._rows: list[EpochRow] = []
         self._fit: Fit | None = None
@@ -136,6 +138,7 @@ class TrialRun:
         """
         if self._outcome is not None:
             return None
+        self.step_seconds = 0.0
         try:
             if self._fit is None:
                 self._warm_up()
@@ -301,7 +304,9 @@ class TrialRun:
             with trial_settings(self._device, deterministic=train.deterministic):
                 yield
         finally:
-            self._train_seconds += time.perf_counter() - begin
+            seconds = time.perf_counter() - begin
+            self._train_seconds += seconds
+            self.step_seconds += seconds
 
     def _release(self) -> None:
         """Let go of the model; the process lives on, and its GPU may be shared."""

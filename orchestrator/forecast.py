@@ -1,0 +1,96 @@
+"""Forecast: how long a sweep takes, from the trials of it that have finished."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from orchestrator.costs import Costs, kind, longest_first
+from orchestrator.ledger import Ledger
+from orchestrator.plan import Experiment
+from orchestrator.provenance import runs
+from orchestrator.remaining import makespan
+from orchestrator.trials import Trial
+
+_PER_KIND = 8
+"""Records read of each kind of trial: a few tell its time, and thousands take seconds to read."""
+
+_RECORDS = 400
+"""Records read in all, but one of each kind at least."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The time of a sweep without start-up, features, tables and plots.
+
+    Attributes:
+        finished: trials of the plan that have finished.
+        whole_seconds: of all trials, from the first start to the last end; None where no trial
+            has finished yet, since a guess would be no better than none.
+        left_seconds: likewise of those that have not finished.
+    """
+
+    finished: int
+    whole_seconds: float | None
+    left_seconds: float | None
+
+
+def forecast(experiment: Experiment, ledger: Ledger, workers: int) -> Forecast:
+    """The time that a sweep takes with so many trials at once.
+
+    Args:
+        experiment: what is to be run.
+        ledger: of its run directory, which need not exist.
+        workers: how many trials run at once.
+
+    Raises:
+        RunDirectoryError: a record is of another format version, or not readable.
+    """
+    finished = _finished(experiment, ledger)
+    if not finished:
+        return Forecast(0, None, None)
+    costs = Costs(experiment.split_of)
+    for trial in _sample(finished.values()):
+        record = ledger.directory.record(trial)
+        if record is not None:
+            costs.note_record(trial, record)
+    if not costs.measured:
+        return Forecast(0, None, None)
+    trials = experiment.plan.trials
+    pending = [trial for trial in trials if trial.id not in finished]
+    return Forecast(
+        finished=len(finished),
+        whole_seconds=_seconds(trials, costs, {}, workers),
+        left_seconds=_seconds(pending, costs, ledger.saved_epochs(pending), workers),
+    )
+
+
+def _finished(experiment: Experiment, ledger: Ledger) -> dict[str, Trial]:
+    """The trials of the plan that have a result, made from the same clips."""
+    directory = ledger.directory
+    if not directory.has_results():
+        return {}
+    data = {run.get("data_fingerprint") for run in runs(directory.path)}
+    if data and experiment.plan.data not in data:
+        return {}
+    trials = experiment.plan.trials
+    return {trial.id: trial for trial in trials if directory.result_file(trial.id).exists()}
+
+
+def _sample(finished: Iterable[Trial]) -> list[Trial]:
+    """Some of each kind, from its first to its last."""
+    kinds: dict[str, list[Trial]] = {}
+    known: dict[str, str] = {}
+    for trial in finished:
+        configuration = trial.configuration
+        if configuration.id not in known:
+            known[configuration.id] = kind(configuration)
+        kinds.setdefault(known[configuration.id], []).append(trial)
+    most = max(min(_PER_KIND, _RECORDS // max(len(kinds), 1)), 1)
+    return [trial for trials in kinds.values() for trial in trials[:: -(-len(trials) // most)]]
+
+
+def _seconds(trials: Iterable[Trial], costs: Costs, saved: dict[str, int], workers: int) -> float:
+    ordered = longest_first(list(trials), costs, saved)
+    seconds = (costs.seconds_left(trial, saved.get(trial.id, 0)) for trial in ordered)
+    return makespan([], seconds, workers)
