@@ -134,7 +134,7 @@ class _Sound(soundfile.SoundFile):  # type: ignore[misc]
     """An audio file that is read from its beginning to its end.
 
     After each read of a file that it can seek in, soundfile seeks to where it is: in OGG that
-    costs a quarter of the decoding. Whoever reads on after a block seeks himself.
+    costs a tenth of the decoding. Whoever reads on after a block seeks himself.
     """
 
     def seekable(self) -> bool:
