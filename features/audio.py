@@ -19,8 +19,8 @@ from features.formats import Format, lacks_end, missing_bytes, sniff
 from features.native_stderr import muted
 
 _BLOCK = 1 << 23
-"""Frames decoded at a time. After a block soundfile seeks, which an MP3 file's decoder takes for
-a new beginning: as few of them as memory allows."""
+"""Frames decoded at a time. Between blocks we seek, which an MP3 file's decoder takes for a new
+beginning: as few of them as memory allows."""
 
 _MOST_IN_BLOCK = 1 << 24
 """Samples of all channels in a block: a header may claim a thousand channels."""
@@ -110,24 +110,36 @@ def decode_all(content: bytes) -> Decoded:
         raise BadClip("empty file")
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
-        with muted(), soundfile.SoundFile(_Content(content)) as file:
+        with muted(), _Sound(_Content(content)) as file:
             rate, encoding, claimed = int(file.samplerate), str(file.subtype), int(file.frames)
             blocks, broken = _read(file, _BLOCK)
         if broken:
-            with muted(), soundfile.SoundFile(_Content(content)) as file:
+            with muted(), _Sound(_Content(content)) as file:
                 blocks, broken = _read(file, _SMALL_BLOCK)
     except soundfile.LibsndfileError as error:
         raise BadClip(f"not decodable: {_reason(error)}") from None
     if not blocks:
         raise BadClip(f"not decodable: {broken}" if broken else "no samples")
-    samples = np.concatenate(blocks)
+    samples = blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
     if broken:
         broken = f"truncated: only {len(samples)} frames can be decoded ({broken})"
     problems = [
         broken or _truncation(content, len(samples), claimed),
-        _not_finite(samples) or _too_loud(samples),
+        _out_of_range(samples),
     ]
     return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
+
+
+class _Sound(soundfile.SoundFile):  # type: ignore[misc]
+    """An audio file that is read from its beginning to its end.
+
+    After each read of a file that it can seek in, soundfile seeks to where it is: in OGG that
+    costs a tenth of the decoding. Whoever reads on after a block seeks himself.
+    """
+
+    def seekable(self) -> bool:
+        """No, as far as soundfile is to know."""
+        return False
 
 
 class _Content(io.BytesIO):
@@ -141,7 +153,7 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
-def _read(file: soundfile.SoundFile, size: int) -> tuple[list[NDArray[np.float32]], str]:
+def _read(file: _Sound, size: int) -> tuple[list[NDArray[np.float32]], str]:
     """Blocks as far as they can be decoded, and why no further, or nothing."""
     blocks: list[NDArray[np.float32]] = []
     total = 0
@@ -171,14 +183,15 @@ def _truncation(content: bytes, read: int, claimed: int) -> str:
     return "truncated: the last page of the stream is missing" if lacks_end(content) else ""
 
 
-def _not_finite(samples: NDArray[np.float32]) -> str:
-    wrong = int(samples.size - np.isfinite(samples).sum())
-    return f"NaN or infinite samples: {wrong} of {samples.size}" if wrong else ""
-
-
-def _too_loud(samples: NDArray[np.float32]) -> str:
+def _out_of_range(samples: NDArray[np.float32]) -> str:
+    # NaN is the largest and the smallest of all to numpy.
     peak = max(float(samples.max()), -float(samples.min()))
-    return f"samples up to {peak:.3g}, beyond {_LOUDEST:g}" if peak > _LOUDEST else ""
+    if peak <= _LOUDEST:
+        return ""
+    wrong = int(samples.size - np.isfinite(samples).sum())
+    if wrong:
+        return f"NaN or infinite samples: {wrong} of {samples.size}"
+    return f"samples up to {peak:.3g}, beyond {_LOUDEST:g}"
 
 
 def resample(waveform: NDArray[np.float32], rate: int, target: int) -> NDArray[np.float32]:
@@ -242,11 +255,19 @@ def fit_length(
     return np.pad(waveform, (0, samples - len(waveform)))
 
 
-def _blocks(file: soundfile.SoundFile, size: int) -> Iterator[NDArray[np.float32]]:
+def _blocks(file: _Sound, size: int) -> Iterator[NDArray[np.float32]]:
     """What can be decoded, `float32 [frames, channels]` at a time.
 
     In blocks, as the length that a broken header claims may exceed any memory; and by `read`, as
     soundfile's own `blocks` believes that length and fills up with whatever it had before.
     """
-    while len(block := file.read(size, dtype="float32", always_2d=True)):
+    position = 0
+    while position < file.frames:
+        block = file.read(min(size, file.frames - position), dtype="float32", always_2d=True)
+        if not len(block):
+            return
         yield block
+        position += len(block)
+        if position < file.frames:
+            # In a damaged file it may lead elsewhere.
+            position = file.seek(position)

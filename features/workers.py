@@ -1,7 +1,12 @@
 """The features of many clips, extracted in parallel straight into a file on disk.
 
-A worker process gets a slice of the dataset, writes its rows into the array file at their place
-and sends back nothing but the clips that it could not use.
+A worker gets a slice of the dataset, writes its rows into the array file at their place and gives
+back nothing but the clips that it could not use.
+
+Workers are threads: decoding, resampling and torch let go of the interpreter's lock, so threads
+are as fast as processes, which would each spend a second or two on importing torch. They are
+processes where the lock would be in the way (librosa), and for so many clips that their start
+does not count: a decoder that crashes then takes one of them along and not the whole sweep.
 """
 
 from __future__ import annotations
@@ -13,22 +18,37 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from features.clips import Dataset
 from features.spec import FeatureSpec
 
-# A worker imports numpy, soundfile and soxr for waveforms (0.3 s), torch and torchaudio for the
-# rest (2 s and more); for fewer clips than these, one process is done sooner.
-_POOL_PAYS = {"waveform": 64, "log_mel": 256, "mfcc": 256, "mel_image": 256}
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from features.audio import BadClip
+
+_PROCESSES_PAY = 4096
+"""Clips, half a minute of work for one core."""
+
+_PROCESSES_PAY_LIBROSA = 256
+"""Clips; librosa takes ten seconds for the first one in each process."""
 
 _LARGEST_CHUNK = 16
 """Clips a task: few enough for a smooth progress bar and a quick end after an interrupt."""
+
+_DECODED_AHEAD = 64
+"""Clips of a worker's first task: others decode while one imports torch."""
+
+_MOST_DECODED = 1 << 26
+"""Bytes of waveforms that a task may hold at once."""
 
 _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """What a terminal sends to all its processes. SIGTERM stays: it is how a broken pool is ended."""
@@ -63,8 +83,8 @@ def extract_all(
         dataset: the clips.
         spec: kind and parameters.
         rows: where the rows go.
-        workers: processes; with 1, or with few clips, this process does the work itself.
-        progress: called with the number of clips done and of all.
+        workers: threads or processes.
+        progress: called in this thread with the number of clips done and of all.
 
     Returns:
         What is wrong with each clip that cannot be used, by index.
@@ -74,40 +94,47 @@ def extract_all(
         OSError: a file cannot be read, or the array not be written.
         RuntimeError: a worker process died.
     """
-    if workers > 1 and len(dataset.clips) >= _POOL_PAYS[spec.kind]:
-        return _in_pool(dataset, spec, rows, workers, progress)
-    return _in_this_process(dataset, spec, rows, progress)
+    librosa = getattr(spec, "backend", None) == "librosa"
+    pays = _PROCESSES_PAY_LIBROSA if librosa else _PROCESSES_PAY
+    if workers > 1 and len(dataset.clips) >= pays:
+        return _in_processes(dataset, spec, rows, workers, progress)
+    return _in_threads(dataset, spec, rows, workers, progress)
 
 
-def _in_this_process(
-    dataset: Dataset, spec: FeatureSpec, rows: RowFile, progress: Progress
-) -> dict[int, str]:
-    bad: dict[int, str] = {}
-    total = len(dataset.clips)
-    with _one_thread(spec):
-        for start, stop in _chunks(total, 1):
-            bad |= _extract_rows(_part(dataset, start, stop), spec, rows, start)
-            progress(stop, total)
-    return bad
-
-
-def _in_pool(
+def _in_threads(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
 ) -> dict[int, str]:
-    bad: dict[int, str] = {}
-    done, total = 0, len(dataset.clips)
+    with ExitStack() as limits:
+        pool = ThreadPoolExecutor(workers)
+        ready = pool.submit(_prepare, spec, limits)
+
+        def task(part: Dataset, first: int) -> dict[int, str]:
+            return _extract_rows(part, spec, rows, first, ready)
+
+        try:
+            tasks = {
+                pool.submit(task, _part(dataset, start, stop), start): stop - start
+                for start, stop in _chunks(len(dataset.clips), workers, spec)
+            }
+            return _gathered(tasks, progress)
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _in_processes(
+    dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
+) -> dict[int, str]:
     # Not fork: a process with the threads of torch or Ray in it cannot safely be forked.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
-        sizes: dict[Future[dict[int, str]], int] = {}
         with _quiet_start():
-            for start, stop in _chunks(total, workers):
-                part = _part(dataset, start, stop)
-                sizes[pool.submit(_extract_rows, part, spec, rows, start)] = stop - start
-        for future in as_completed(sizes):
-            bad |= future.result()
-            done += sizes[future]
-            progress(done, total)
+            tasks = {
+                pool.submit(_extract_rows, _part(dataset, start, stop), spec, rows, start): (
+                    stop - start
+                )
+                for start, stop in _chunks(len(dataset.clips), workers, spec)
+            }
+        return _gathered(tasks, progress)
     except BrokenProcessPool:
         raise RuntimeError(
             "a worker process died while it extracted features (out of memory, or killed?); "
@@ -115,26 +142,60 @@ def _in_pool(
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _gathered(tasks: dict[Future[dict[int, str]], int], progress: Progress) -> dict[int, str]:
+    """What the tasks, of so many clips each, found wrong with each clip that is bad."""
+    bad: dict[int, str] = {}
+    done, total = 0, sum(tasks.values())
+    for task in as_completed(tasks):
+        bad |= task.result()
+        done += tasks[task]
+        progress(done, total)
     return dict(sorted(bad.items()))
 
 
-def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -> dict[int, str]:
-    """Write the rows from index `first` on, one for each clip of the part."""
+def _prepare(spec: FeatureSpec, limits: ExitStack) -> None:
+    """Import and warm up what computes the features, which may take seconds."""
     import numpy as np
 
-    from features.audio import BadClip, fit_length, read_clip, scale
+    from features.extract import extract
+
+    limits.enter_context(_one_thread(spec))
+    extract(np.zeros(spec.samples, np.float32), spec)
+
+
+def _extract_rows(
+    part: Dataset,
+    spec: FeatureSpec,
+    rows: RowFile,
+    first: int,
+    ready: Future[None] | None = None,
+) -> dict[int, str]:
+    """Write the rows from index `first` on, one for each clip of the part.
+
+    What computes the features is used once it is ready; until then clips are decoded.
+    """
+    import numpy as np
+
+    from features.audio import BadClip
     from features.extract import extract
 
     bad: dict[int, str] = {}
     dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
     blank = np.nan if dtype.kind == "f" else 0
+    waveforms = _waveforms(part, spec)
+    if ready is not None and not ready.done():
+        waveforms = iter(list(waveforms))
+        ready.result()
     # Written, not mapped into memory: a full disk is then an error and no fatal signal.
     with rows.path.open("r+b") as file:
         file.seek(rows.offset + first * rows.row_bytes)
-        for index, clip in enumerate(part.clips, first):
+        for index, waveform in enumerate(waveforms, first):
             try:
-                waveform = scale(read_clip(part, clip, spec.sample_rate), spec.normalize)
-                array = extract(fit_length(waveform, spec.samples, spec.fit), spec)
+                if isinstance(waveform, BadClip):
+                    raise waveform
+                array = extract(waveform, spec)
             except BadClip as problem:
                 bad[index] = str(problem)
                 array = np.full(spec.stored_shape, blank, dtype)
@@ -142,13 +203,32 @@ def _extract_rows(part: Dataset, spec: FeatureSpec, rows: RowFile, first: int) -
     return bad
 
 
+def _waveforms(part: Dataset, spec: FeatureSpec) -> Iterator[NDArray[np.float32] | BadClip]:
+    """Each clip, `float32 [spec.samples]`, or why it cannot be used."""
+    from features.audio import BadClip, fit_length, read_clip, scale
+
+    for clip in part.clips:
+        try:
+            waveform = scale(read_clip(part, clip, spec.sample_rate), spec.normalize)
+            yield fit_length(waveform, spec.samples, spec.fit)
+        except BadClip as problem:
+            yield problem
+
+
 def _part(dataset: Dataset, start: int, stop: int) -> Dataset:
     return replace(dataset, clips=dataset.clips[start:stop])
 
 
-def _chunks(total: int, workers: int) -> Iterator[tuple[int, int]]:
-    size = max(1, min(_LARGEST_CHUNK, total // (4 * workers)))
-    return ((start, min(start + size, total)) for start in range(0, total, size))
+def _chunks(total: int, workers: int, spec: FeatureSpec) -> Iterator[tuple[int, int]]:
+    """Start and stop of each task's clips; those of the first few may be more."""
+    most = max(1, _MOST_DECODED // (4 * spec.samples))
+    ahead = 0 if spec.kind == "waveform" else workers - 1
+    start = 0
+    while start < total:
+        size = _DECODED_AHEAD if ahead > 0 else _LARGEST_CHUNK
+        stop = start + max(1, min(size, most, total // (4 * workers)))
+        yield start, min(stop, total)
+        start, ahead = stop, ahead - 1
 
 
 def _start_worker() -> None:
