@@ -260,11 +260,14 @@ def phase_tables(folder: Path) -> Callable[[], None]:
 
 
 def phase_plots(folder: Path) -> Callable[[], None]:
-    """Every picture."""
+    """Every picture, from results that the tables have read."""
+    from orchestrator.outcomes import Results
     from orchestrator.plots import write_plots
 
+    results = Results.read(folder / "run")
+
     def write() -> None:
-        write_plots(folder / "run")
+        write_plots(results)
 
     return write
 
