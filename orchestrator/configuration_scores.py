@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestrator.outcomes import score_of
@@ -89,11 +89,6 @@ def metric_of(record: TrialRecord, metric: str) -> float | None:
     return None if result is None else score_of(result.scores, score)
 
 
-def metric_values(records: Iterable[TrialRecord], metric: str) -> dict[str, float | None]:
-    """A metric of finished trials by identity, as `best_configuration` takes it."""
-    return {record.trial: metric_of(record, metric) for record in records}
-
-
 def configuration_scores(
     plan: Plan, values: Mapping[str, float | None]
 ) -> tuple[ConfigurationScores, ...]:
@@ -142,7 +137,7 @@ def best_configuration(
 
     Args:
         plan: every trial, the metric and its mode.
-        values: the plan's metric of each finished trial, by its identity (`metric_values`).
+        values: the plan's metric of each finished trial, by its identity.
         model: choose among the configurations of this model only; None for all.
     """
     candidates = [

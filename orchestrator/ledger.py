@@ -141,7 +141,8 @@ class Ledger:
             ValueError: a number is NaN or infinite.
         """
         self._make_folder(record.trial)
-        envelope.write(self.directory.result_file(record.trial), record.to_json())
+        path = self.directory.result_file(record.trial)
+        envelope.write(path, record.to_json(), canonical=True)
         self.drop_checkpoint(record.trial)
         # No harm where they stay: a record counts for more than a failure.
         _remove(self.directory.failure_file(record.trial))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 
+from orchestrator.errors import RunDirectoryError
 from orchestrator.records import (
     EpochRow,
     ParameterCount,
@@ -66,6 +69,63 @@ class Entry:
     outcome: Outcome
     record: TrialRecord | None
     failure: TrialFailure | None
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run directory after one pass over its records: what tables, plots and report start from.
+
+    Attributes:
+        directory: the reading side.
+        plan: every trial.
+        outcomes: of every trial by its identity, in plan order.
+    """
+
+    directory: RunDirectory
+    plan: Plan
+    outcomes: Mapping[str, Outcome]
+
+    @classmethod
+    def read(cls, run_dir: Path) -> Results:
+        """Read every record once.
+
+        Raises:
+            RunDirectoryError: there is no plan, or a file is of another format version.
+        """
+        directory = RunDirectory(run_dir)
+        plan = plan_of(directory)
+        entries = read_entries(directory, plan)
+        outcomes = {entry.outcome.trial.id: entry.outcome for entry in entries}
+        return cls(directory, plan, outcomes)
+
+    @cached_property
+    def finished(self) -> tuple[Outcome, ...]:
+        """Of the finished trials, in plan order."""
+        return self._with(Status.FINISHED)
+
+    @cached_property
+    def failed(self) -> tuple[Outcome, ...]:
+        """Of those that have failed and not finished since, in plan order."""
+        return self._with(Status.FAILED)
+
+    def values(self, metric: str) -> dict[str, float | None]:
+        """A metric of the finished trials by identity, as `best_configuration` takes it."""
+        return {outcome.trial.id: outcome.metric(metric) for outcome in self.finished}
+
+    def _with(self, status: Status) -> tuple[Outcome, ...]:
+        return tuple(one for one in self.outcomes.values() if one.status is status)
+
+
+def plan_of(directory: RunDirectory) -> Plan:
+    """The plan of a run directory.
+
+    Raises:
+        RunDirectoryError: there is none, or it is damaged or of another format version.
+    """
+    plan = directory.read_plan()
+    if plan is None:
+        raise RunDirectoryError(f"{directory.path}: no run directory: it has no plan.json")
+    return plan
 
 
 def score_of(scores: Scores | None, name: str) -> float | None:

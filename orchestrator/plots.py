@@ -9,21 +9,19 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 
 from orchestrator.class_curves import draw_class_curves
 from orchestrator.configuration_curves import draw_configuration_curves
 from orchestrator.confusion import draw_confusion
-from orchestrator.errors import RunDirectoryError
 from orchestrator.fold_plots import draw_folds
 from orchestrator.heat_maps import draw_heat_maps
 from orchestrator.hyperparameter_plots import draw_hyperparameters
 from orchestrator.learning_curves import draw_learning_curves
+from orchestrator.outcomes import Results
 from orchestrator.plot import Plot
 from orchestrator.plot_folder import PlotFolder
 from orchestrator.plot_style import look
 from orchestrator.run_digest import RunDigest, read_digest
-from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import file_name
 
 STALE = (
@@ -41,15 +39,15 @@ STALE = (
 """Pictures that one state of a run directory has and another has not."""
 
 
-def write_plots(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> list[Plot]:
-    """Write every picture under `run_dir/plots`, each in one step; old ones that are stale go.
+def write_plots(results: Results, stop: Callable[[], bool] = lambda: False) -> list[Plot]:
+    """Write every picture under `RUN_DIR/plots`, each in one step; old ones that are stale go.
 
     Works on a finished run directory and on one whose sweep is running or was killed: unfinished
-    configurations are named as such. Every record is read once; without a finished trial there
-    is no picture.
+    configurations are named as such. Only the records of configurations that are drawn are read;
+    without a finished trial there is no picture.
 
     Args:
-        run_dir: the run directory.
+        results: of the run directory.
         stop: asked before each picture is written.
 
     Returns:
@@ -58,15 +56,10 @@ def write_plots(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> list
 
     Raises:
         InterruptionError: it was stopped; the other pictures stay as they were.
-        RunDirectoryError: there is no plan, a file is of another format version, or a picture
-            cannot be written.
+        RunDirectoryError: a file is of another format version, or a picture cannot be written.
     """
-    directory = RunDirectory(run_dir)
-    plan = directory.read_plan()
-    if plan is None:
-        raise RunDirectoryError(f"{directory.path}: no run directory: it has no plan.json")
-    digest = read_digest(directory, plan)
-    folder = PlotFolder(run_dir / "plots", stop)
+    digest = read_digest(results)
+    folder = PlotFolder(results.directory.path / "plots", stop)
     folder.make()
     if digest.models:
         with look():

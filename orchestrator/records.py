@@ -6,7 +6,7 @@ fractions in 0..1, losses are means per clip, times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
 from typing import Any
 
@@ -108,6 +108,10 @@ class SplitResult:
     scores: Scores
     predictions: Predictions
 
+    def to_json(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        return {"scores": _values(self.scores), "predictions": _values(self.predictions)}
+
 
 @dataclass(frozen=True, slots=True)
 class ParameterCount:
@@ -167,7 +171,15 @@ class TrialRecord:
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `from_json` reads it back equal."""
-        return asdict(self)
+        return {
+            "trial": self.trial,
+            "epoch": self.epoch,
+            "epochs": [_values(row) for row in self.epochs],
+            "val": self.val.to_json(),
+            "test": None if self.test is None else self.test.to_json(),
+            "parameters": _values(self.parameters),
+            "timing": _values(self.timing),
+        }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> TrialRecord:
@@ -227,6 +239,11 @@ class TrialFailure:
         )
 
 
+def _values(row: EpochRow | Scores | Predictions | ParameterCount | Timing) -> dict[str, Any]:
+    """The fields as they are; `asdict` would copy each number of the probabilities."""
+    return {field.name: getattr(row, field.name) for field in fields(row)}
+
+
 def _split_result(data: dict[str, Any]) -> SplitResult:
     predictions = data["predictions"]
     return SplitResult(
@@ -235,6 +252,6 @@ def _split_result(data: dict[str, Any]) -> SplitResult:
             clips=tuple(predictions["clips"]),
             labels=tuple(predictions["labels"]),
             predicted=tuple(predictions["predicted"]),
-            probabilities=tuple(tuple(row) for row in predictions["probabilities"]),
+            probabilities=tuple(map(tuple, predictions["probabilities"])),
         ),
     )

@@ -1,10 +1,9 @@
-"""RunDigest: what the pictures need of a run directory, read in one pass with bounded memory."""
+"""RunDigest: what the pictures need of a run directory, the records of the best ones included."""
 
 from __future__ import annotations
 
-from bisect import insort
-from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
@@ -14,12 +13,10 @@ from numpy.typing import NDArray
 from orchestrator.configuration_labels import configuration_names
 from orchestrator.configuration_scores import (
     ConfigurationScores,
-    FoldScore,
     configuration_scores,
-    metric_of,
 )
+from orchestrator.outcomes import Results
 from orchestrator.records import EpochRow, SplitResult, TrialRecord
-from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Configuration, Plan, Trial
 
 Floats = NDArray[np.float64]
@@ -185,72 +182,51 @@ class Ranking:
         return (not scores.complete, -finished, value, place)
 
 
-def read_digest(directory: RunDirectory, plan: Plan) -> RunDigest:
-    """Read every record once, configuration by configuration.
-
-    Not in plan order, in which the configurations alternate from fold to fold: only so can the
-    answers of all but the best be forgotten at once.
+def read_digest(results: Results) -> RunDigest:
+    """Rank by the results; of the records read those of the configurations that are kept.
 
     Raises:
         RunDirectoryError: a record is of another format version, or not readable.
     """
-    ranking = Ranking(plan)
-    trials: dict[str, list[Trial]] = {}
-    for trial in plan.trials:
-        trials.setdefault(trial.configuration.id, []).append(trial)
-    models: dict[str, ModelRuns] = {}
-    values: dict[str, float | None] = {}
-    tests: dict[str, float | None] = {}
-    for of_one in trials.values():
-        run = _read_run(directory, plan, of_one)
-        if run is not None:
-            values |= {fold.trial.id: fold.value for fold in run.scores.folds}
-            tests |= {fold.trial.id: fold.value for fold in run.test_scores.folds}
-            name = run.configuration.model.name
-            _keep(models.setdefault(name, ModelRuns(name)), run, ranking)
-    return RunDigest(
-        plan,
-        configuration_scores(plan, values),
-        configuration_scores(plan, tests),
-        tuple(models.values()),
-    )
-
-
-def _read_run(directory: RunDirectory, plan: Plan, trials: list[Trial]) -> ConfigurationRun | None:
-    folds, test_folds, curves, val, test = [], [], [], [], []
+    plan = results.plan
     test_metric = f"test_{plan.metric.partition('_')[2]}"
-    for trial in trials:
-        record = directory.record(trial)
-        if record is None:
-            continue
-        folds.append(FoldScore(trial, metric_of(record, plan.metric)))
-        curves.append(_curves(trial, record))
-        val.append(_answers(trial, record.val))
-        if record.test is not None:
-            test_folds.append(FoldScore(trial, metric_of(record, test_metric)))
-            test.append(_answers(trial, record.test))
-    if not folds:
-        return None
-    configuration = trials[0].configuration
-    complete = len(folds) == len(trials)
+    tested = {outcome.trial.id for outcome in results.finished if outcome.test is not None}
+    values = results.values(test_metric)
+    scores = configuration_scores(plan, results.values(plan.metric))
+    tests = configuration_scores(plan, {trial: values[trial] for trial in tested})
+    by_model: dict[str, list[_Scored]] = {}
+    for one, of_test in zip(scores, tests, strict=True):
+        if one.folds:
+            by_model.setdefault(one.configuration.model.name, []).append((one, of_test))
+    models = (_read_model(results, name, scored) for name, scored in by_model.items())
+    return RunDigest(plan, scores, tests, tuple(model for model in models if model.runs))
+
+
+_Scored = tuple[ConfigurationScores, ConfigurationScores]
+
+
+def _read_model(results: Results, name: str, scored: Sequence[_Scored]) -> ModelRuns:
+    ranking = Ranking(results.plan)
+    best = sorted(scored, key=lambda one: ranking.key(one[0]))[:KEPT]
+    read = [_read_run(results, *one, answers=i == 0) for i, one in enumerate(best)]
+    return ModelRuns(name, [run for run in read if run.curves], len(scored))
+
+
+def _read_run(
+    results: Results, scores: ConfigurationScores, tests: ConfigurationScores, *, answers: bool
+) -> ConfigurationRun:
+    found = [(fold.trial, results.directory.record(fold.trial)) for fold in scores.folds]
+    # Of a run directory that is being written to, or damaged, since it was ranked.
+    records = [(trial, record) for trial, record in found if record is not None]
+    answered = records if answers else []
     return ConfigurationRun(
-        configuration=configuration,
-        scores=ConfigurationScores(configuration, tuple(folds), complete),
-        test_scores=ConfigurationScores(configuration, tuple(test_folds), complete),
-        curves=tuple(curves),
-        val=tuple(val),
-        test=tuple(test),
+        configuration=scores.configuration,
+        scores=scores,
+        test_scores=tests,
+        curves=tuple(_curves(trial, record) for trial, record in records),
+        val=tuple(_answers(trial, record.val) for trial, record in answered),
+        test=tuple(_answers(trial, r.test) for trial, r in answered if r.test is not None),
     )
-
-
-def _keep(model: ModelRuns, run: ConfigurationRun, ranking: Ranking) -> None:
-    """Put a run at its place; only the first one keeps its answers, only the best stay."""
-    model.count += 1
-    insort(model.runs, run, key=lambda one: ranking.key(one.scores))
-    for i in range(1, len(model.runs)):
-        if model.runs[i].val:
-            model.runs[i] = replace(model.runs[i], val=(), test=())
-    del model.runs[KEPT:]
 
 
 def _curves(trial: Trial, record: TrialRecord) -> EpochCurves:

@@ -310,16 +310,14 @@ class _Run:
         return summary
 
     def _result(self, summary: Summary) -> RunResult:
-        plan = self.experiment.plan
-        finished = sum(1 for _ in self.ledger.records(plan))
         return RunResult(
             run_dir=self.ledger.run_dir,
-            plan=plan,
-            finished=finished,
-            failed=len(self.ledger.failures(plan)),
+            plan=self.experiment.plan,
+            finished=len(summary.results.finished),
+            failed=len(summary.results.failed),
             interrupted=self._interrupted(),
             report=summary.report,
-            best=tables.best_of_run(self.ledger.run_dir),
+            best=tables.best_of(summary.results),
         )
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryError
+from orchestrator.outcomes import Results
 from orchestrator.output_folder import summarizing
 from orchestrator.plot import Plot
 from orchestrator.run_directory import RunDirectory
-from orchestrator.tables import write_tables
+from orchestrator.tables import Tables, write_tables
 
 _log = logging.getLogger(__name__)
 
@@ -24,12 +25,14 @@ class Summary:
         tables: CSV files.
         plots: pictures, in the order in which they are read.
         report: `report.html`; None where it or the plots could not be made.
-        problem: why not; empty otherwise.
+        results: what all of it was made from.
+        problem: why there is no report; empty otherwise.
     """
 
     tables: tuple[Path, ...]
     plots: tuple[Plot, ...]
     report: Path | None
+    results: Results
     problem: str = ""
 
 
@@ -62,27 +65,29 @@ def summarize(
         # Nothing is made where there is nothing to summarize.
         raise RunDirectoryError(f"{run_dir}: no run directory: it has no plan.json")
     with summarizing(run_dir, -1 if running is None else _PATIENCE):
-        tables = tuple(write_tables(run_dir))
+        tables = write_tables(run_dir)
         if stop():
-            return Summary(tables, (), None, INTERRUPTED)
+            return Summary(tables.files, (), None, tables.results, INTERRUPTED)
         return _illustrated(run_dir, tables, running, stop)
 
 
 def _illustrated(
-    run_dir: Path, tables: tuple[Path, ...], running: bool | None, stop: Callable[[], bool]
+    run_dir: Path, tables: Tables, running: bool | None, stop: Callable[[], bool]
 ) -> Summary:
     try:
         # Not at module level: drawing takes a second to import, and a sweep draws at its end only.
         from orchestrator.plots import write_plots
         from orchestrator.report import write_report
 
-        plots = tuple(write_plots(run_dir, stop))
-        return Summary(tables, plots, write_report(run_dir, plots, running=running))
+        plots = tuple(write_plots(tables.results, stop))
+        report = write_report(run_dir, plots, running=running)
+        return Summary(tables.files, plots, report, tables.results)
     except InterruptionError:
-        return Summary(tables, (), None, INTERRUPTED)
+        return Summary(tables.files, (), None, tables.results, INTERRUPTED)
     except FoldgridError:
         raise
     except Exception as error:
         # A night's work must not end with the traceback of a drawing library.
         _log.exception("plots and report")
-        return Summary(tables, (), None, f"{type(error).__name__}: {error}")
+        problem = f"{type(error).__name__}: {error}"
+        return Summary(tables.files, (), None, tables.results, problem)

@@ -7,6 +7,7 @@ says when and where they ran.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from features.formulas import harmless
@@ -16,12 +17,10 @@ from orchestrator.configuration_scores import (
     ConfigurationScores,
     best_configuration,
     configuration_scores,
-    metric_values,
     ranks,
 )
 from orchestrator.csv_files import LEAKAGE, Cell, TableFolder
-from orchestrator.errors import RunDirectoryError
-from orchestrator.outcomes import Outcome, read_entries
+from orchestrator.outcomes import Outcome, Results, plan_of, read_entries
 from orchestrator.records import Status
 from orchestrator.run_directory import RunDirectory
 from orchestrator.run_sets import repeated, twice_validated
@@ -40,20 +39,31 @@ STALE = (
 """Tables that one state of a run directory has and another has not."""
 
 
-def write_tables(run_dir: Path) -> list[Path]:
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a run directory.
+
+    Attributes:
+        files: that were written, in order.
+        results: what they were made from; plots and report need no pass of their own.
+    """
+
+    files: tuple[Path, ...]
+    results: Results
+
+
+def write_tables(run_dir: Path) -> Tables:
     """Write every table under `run_dir/tables`, each in one step; old ones that are stale go.
 
-    Works on a finished run directory and on one whose sweep is running or was killed.
-
-    Returns:
-        The files written.
+    Works on a finished run directory and on one whose sweep is running or was killed. Every
+    record is read once.
 
     Raises:
         RunDirectoryError: there is no plan, a file is of another format version, or a table
             cannot be written.
     """
     directory = RunDirectory(run_dir)
-    plan = _plan(directory)
+    plan = plan_of(directory)
     folder = TableFolder(directory.tables, plan.leakage_allowed)
     folder.make()
     outcomes = write_trial_tables(folder, plan, read_entries(directory, plan))
@@ -63,25 +73,12 @@ def write_tables(run_dir: Path) -> list[Path]:
     _write_parameters(folder, plan, outcomes)
     _write_skipped_clips(folder, plan)
     folder.remove_stale(*STALE)
-    return folder.written
+    return Tables(tuple(folder.written), Results(directory, plan, outcomes))
 
 
-def best_of_run(run_dir: Path) -> Best | None:
-    """The best configuration of a run directory; None while none has every fold finished.
-
-    Raises:
-        RunDirectoryError: there is no plan, or a file is of another format version.
-    """
-    directory = RunDirectory(run_dir)
-    plan = _plan(directory)
-    return best_configuration(plan, metric_values(directory.records(plan), plan.metric))
-
-
-def _plan(directory: RunDirectory) -> Plan:
-    plan = directory.read_plan()
-    if plan is None:
-        raise RunDirectoryError(f"{directory.path}: no run directory: it has no plan.json")
-    return plan
+def best_of(results: Results) -> Best | None:
+    """The best configuration of a run directory; None while none has every fold finished."""
+    return best_configuration(results.plan, results.values(results.plan.metric))
 
 
 def _values(outcomes: Mapping[str, Outcome], metric: str) -> dict[str, float | None]:

@@ -18,15 +18,17 @@ from sklearn.metrics import average_precision_score, confusion_matrix, roc_auc_s
 
 from features.spec import WaveformSpec
 from models.spec import Cnn1dSpec, CnnTransformerSpec, FactorySpec, ModelSpec
+from orchestrator import run_digest
 from orchestrator.class_curves import class_curves, macro_precision_recall, macro_roc
 from orchestrator.configuration_labels import configuration_names
-from orchestrator.configuration_scores import best_configuration, metric_values
+from orchestrator.configuration_scores import best_configuration, metric_of
 from orchestrator.confusion import pooled_confusion, rates
 from orchestrator.errors import RunDirectoryError
 from orchestrator.hyperparameter_effects import grid, hyperparameters
 from orchestrator.hyperparameters import SgdSpec, TrainSpec
 from orchestrator.ledger import Ledger
 from orchestrator.metrics import score
+from orchestrator.outcomes import Results
 from orchestrator.plot import Plot
 from orchestrator.plots import write_plots
 from orchestrator.records import (
@@ -39,7 +41,6 @@ from orchestrator.records import (
     TrialRecord,
 )
 from orchestrator.run_digest import RunDigest, read_digest
-from orchestrator.run_directory import RunDirectory
 from orchestrator.specification import FORMAT_VERSION
 from orchestrator.trials import ClipRow, Configuration, Plan, Trial
 
@@ -129,7 +130,7 @@ def write(
     record(run_dir, plan, results)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        plots = write_plots(run_dir)
+        plots = write_plots(Results.read(run_dir))
     assert sorted(plot.path for plot in plots) == sorted((run_dir / "plots").iterdir())
     assert len({(plot.section, plot.title) for plot in plots}) == len(plots)
     for plot in plots:
@@ -154,8 +155,8 @@ def check(plot: Plot) -> None:
         assert brightest == 255
 
 
-def digest(run_dir: Path, plan: Plan) -> RunDigest:
-    return read_digest(RunDirectory(run_dir), plan)
+def digest(run_dir: Path) -> RunDigest:
+    return read_digest(Results.read(run_dir))
 
 
 class TestStates:
@@ -269,12 +270,12 @@ class TestTheFolder:
         (tmp_path / "plots").mkdir()
         (tmp_path / "plots" / "roc_other_test.png").write_bytes(b"old")
         (tmp_path / "plots" / "mine.png").write_bytes(b"mine")
-        plots = write_plots(tmp_path)
+        plots = write_plots(Results.read(tmp_path))
         present = {path.name for path in (tmp_path / "plots").iterdir()}
         assert present == {plot.path.name for plot in plots} | {"mine.png"}
         for trial in plan.trials:
             (tmp_path / "trials" / trial.id / "result.json").unlink()
-        assert write_plots(tmp_path) == []
+        assert write_plots(Results.read(tmp_path)) == []
         assert [path.name for path in (tmp_path / "plots").iterdir()] == ["mine.png"]
 
     def test_equal_records_give_equal_bytes_in_any_order(self, tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ class TestTheFolder:
     def test_no_run_directory(self, tmp_path: Path) -> None:
         for folder in (tmp_path, tmp_path / "absent"):
             with pytest.raises(RunDirectoryError, match=r"no plan\.json"):
-                write_plots(folder)
+                write_plots(Results.read(folder))
         assert list(tmp_path.iterdir()) == []
 
     def test_a_record_of_a_later_version(self, tmp_path: Path) -> None:
@@ -313,13 +314,13 @@ class TestTheFolder:
         path.parent.mkdir(parents=True)
         path.write_text(json.dumps({"format_version": FORMAT_VERSION + 1}))
         with pytest.raises(RunDirectoryError, match="format_version"):
-            write_plots(tmp_path)
+            write_plots(Results.read(tmp_path))
 
     def test_plots_cannot_be_written(self, tmp_path: Path) -> None:
         Ledger.open(tmp_path).write_plan(product([configuration()]))
         (tmp_path / "plots").write_text("a file")
         with pytest.raises(RunDirectoryError) as caught:
-            write_plots(tmp_path)
+            write_plots(Results.read(tmp_path))
         assert len(caught.value.lines()) == 1
 
     def test_matplotlib_is_loaded_only_to_draw(self) -> None:
@@ -335,8 +336,9 @@ class TestTheDigest:
         results = [finish(plan, t) for t in plan.trials]
         # The last configuration lacks a fold, and counts for no best one.
         record(tmp_path, plan, [r for r in results if r.trial != plan.trials[-1].id])
-        found = digest(tmp_path, plan)
-        best = best_configuration(plan, metric_values(results[:-1], plan.metric))
+        found = digest(tmp_path)
+        values = {r.trial: metric_of(r, plan.metric) for r in results[:-1]}
+        best = best_configuration(plan, values)
         assert best is not None
         assert found.ranked[0].configuration == best.configuration
         runs = found.models[0].runs
@@ -345,11 +347,12 @@ class TestTheDigest:
         assert [run.scores.complete for run in runs] == [True] * 4 + [False]
         assert found.finished == 14
 
-    def test_each_record_is_read_once(
+    def test_only_records_that_are_drawn_are_read(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        plan = product(heads(1, 2))
+        plan = product(heads(1, 2, 4))
         record(tmp_path, plan, [finish(plan, t) for t in plan.trials])
+        results = Results.read(tmp_path)
         read: list[str] = []
         real = Path.read_bytes
 
@@ -358,10 +361,11 @@ class TestTheDigest:
             return real(path)
 
         monkeypatch.setattr(Path, "read_bytes", watched)
-        digest(tmp_path, plan)
-        results = [path for path in read if path.endswith("result.json")]
-        assert sorted(results) == sorted(set(results))
-        assert len(results) == len(plan.trials)
+        monkeypatch.setattr(run_digest, "KEPT", 2)
+        found = read_digest(results)
+        kept = [fold.trial for one in found.ranked[:2] for fold in one.folds]
+        paths = [str(results.directory.result_file(trial.id)) for trial in kept]
+        assert sorted(read) == sorted(paths)
 
     def test_names_say_what_differs(self) -> None:
         plan = product([configuration(), *heads(1, 2)])
@@ -377,7 +381,7 @@ class TestNumbers:
     def found(self, tmp_path: Path) -> RunDigest:
         plan = product([configuration()], folds=(2, 3, 4))
         record(tmp_path, plan, [finish(plan, t) for t in plan.trials])
-        return digest(tmp_path, plan)
+        return digest(tmp_path)
 
     def test_pooled_confusion_is_scikit_learns(self, found: RunDigest) -> None:
         answers = found.models[0].runs[0].val
@@ -412,7 +416,7 @@ class TestNumbers:
         points = [configuration(lr=lr, weight_decay=w) for lr in (1e-3, 1e-2) for w in (0.0, 0.1)]
         plan = product(points)
         record(tmp_path, plan, [finish(plan, t) for t in plan.trials])
-        scores = digest(tmp_path, plan).scores
+        scores = digest(tmp_path).scores
         lr, decay = hyperparameters(scores, plan.varying)
         assert (lr.levels, lr.scale, decay.scale) == ((1e-3, 1e-2), "log", "linear")
         means = np.array([one.mean for one in scores]).reshape(2, 2)

@@ -21,13 +21,14 @@ from models.spec import Cnn1dSpec, CnnTransformerSpec, FactorySpec, ModelSpec
 from orchestrator.configuration_scores import (
     best_configuration,
     configuration_scores,
-    metric_values,
+    metric_of,
     ranks,
 )
 from orchestrator.csv_files import CsvWriter, percent, text
 from orchestrator.errors import RunDirectoryError
 from orchestrator.hyperparameters import AdamSpec, OptimizerSpec, SgdSpec, TrainSpec
 from orchestrator.ledger import Ledger
+from orchestrator.outcomes import Results
 from orchestrator.records import (
     EpochRow,
     ParameterCount,
@@ -39,7 +40,7 @@ from orchestrator.records import (
     TrialRecord,
 )
 from orchestrator.specification import FORMAT_VERSION
-from orchestrator.tables import best_of_run, write_tables
+from orchestrator.tables import best_of, write_tables
 from orchestrator.trials import ClipRow, Configuration, Plan, Trial
 
 # Not so small that their squares underflow, in numpy's standard deviation.
@@ -109,7 +110,7 @@ def write(
             ledger.record(result)
         elif result is not None:
             ledger.fail(result)
-    paths = write_tables(run_dir)
+    paths = write_tables(run_dir).files
     assert sorted(paths) == sorted((run_dir / "tables").iterdir())
     return {path.stem: read(path) for path in paths}
 
@@ -413,7 +414,7 @@ class TestBest:
             for t, v in zip(plan.trials, values, strict=True)
         ]
         tables = write(tmp_path, plan, results)
-        best = best_of_run(tmp_path)
+        best = best_of(Results.read(tmp_path))
         assert best is not None
         assert best.configuration == plan.configurations[1]
         assert (best.metric, best.mean, best.std) == ("val_accuracy", 0.625, 0.125)
@@ -455,7 +456,9 @@ class TestBest:
     def test_none_yet(self) -> None:
         plan = product([configuration()])
         one = [finish(plan.trials[0])]
-        assert best_configuration(plan, metric_values(one, "val_accuracy")) is None
+        assert (
+            best_configuration(plan, {r.trial: metric_of(r, "val_accuracy") for r in one}) is None
+        )
 
     def test_of_each_model(self, tmp_path: Path) -> None:
         points = [
