@@ -444,6 +444,8 @@ class RayExecutor:
             try:
                 with watched(_head(), _give_up):
                     packing = _packing(share, gpus, observer, stop)
+                    if stop.is_set():
+                        return
                     share = replace(share, gpu_context=packing.context)
                     queue = _Queue(share.job, observer, packing.shares)
                     messenger = _Messenger(share, observer, queue)
