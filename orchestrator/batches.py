@@ -74,14 +74,15 @@ class ClipSet:
         Batch norm has no variance to work with in a batch of one.
         """
         order = torch.randperm(len(self), generator=torch.Generator().manual_seed(seed))
-        batches = _cut(order, batch_size)
+        # Moved once an epoch: a GPU would have to wait for each batch's positions.
+        batches = _cut(order.to(self.labels.device), batch_size)
         if len(batches) > 1 and len(batches[-1]) == 1:
             batches[-2:] = [torch.cat(batches[-2:])]
         return batches
 
     def ordered(self) -> list[torch.Tensor]:
         """Positions in order, in batches for evaluation."""
-        return _cut(torch.arange(len(self)), EVALUATION_BATCH)
+        return _cut(torch.arange(len(self), device=self.labels.device), EVALUATION_BATCH)
 
     def _gathered(self, positions: torch.Tensor) -> torch.Tensor:
         # torch's own memory is aligned the same way each time, which vector code can depend on.
@@ -95,7 +96,7 @@ class ClipSet:
         resident = torch.empty(
             len(self), *self._features.shape[1:], dtype=self._dtype, device=device
         )
-        for positions in self.ordered():
+        for positions in _cut(torch.arange(len(self)), EVALUATION_BATCH):
             resident[int(positions[0]) : int(positions[-1]) + 1] = self._gathered(positions)
         return resident
 

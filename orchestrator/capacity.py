@@ -24,9 +24,10 @@ class Capacity:
         feature_bytes: of all feature arrays together, once a machine.
         store_bytes: the largest object store that this machine can hold.
         cpu: cores of a trial.
-        gpu: GPUs of a trial.
+        gpu: GPUs of a trial; of `auto` a whole one where there is one, else none.
         cores: of this machine.
         gpus: of this machine.
+        measured: a run measures at its start how many trials share a GPU.
     """
 
     feature_bytes: int
@@ -35,10 +36,11 @@ class Capacity:
     gpu: float
     cores: int
     gpus: int
+    measured: bool = False
 
     @property
     def concurrency(self) -> int:
-        """How many trials fit on this machine at once."""
+        """How many trials fit on this machine at once; at least that many where it is measured."""
         fits = [math.floor(self.cores / self.cpu + 1e-9)]
         if self.gpu:
             # A share of a GPU does not span two of them.
@@ -60,6 +62,7 @@ def measure(experiment: Experiment) -> Capacity:
         gpu=gpu,
         cores=usable_cores(),
         gpus=gpus,
+        measured=resources.gpu == "auto" and gpus > 0,
     )
 
 

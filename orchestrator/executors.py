@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,7 @@ from features.arrays import FeatureArray
 from features.spec import FeatureSpec
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.folds import Split
+from orchestrator.packing import CONTEXT_BYTES
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.retries import Retries, with_advice
 from orchestrator.specification import ResourcesSpec
@@ -76,6 +78,9 @@ class Observer(Protocol):
 
     def remark(self, trial: str, text: str) -> None:
         """Something that the user should know of a trial that goes on."""
+
+    def gpus_shared(self, text: str) -> None:
+        """What the user should know of how trials share GPUs."""
 
     def waiting(self, seconds: float) -> None:
         """No trial has run for so long: the cluster has no room for one now."""
@@ -161,6 +166,7 @@ def trial_input(
     gpus: float,
     checkpoint: Checkpoint | None = None,
     timeout: float | None = None,
+    gpu_context: int = CONTEXT_BYTES,
 ) -> TrialInput:
     """What one trial of a job needs, its features given apart: they may live elsewhere."""
     from orchestrator.training import SplitData
@@ -176,6 +182,7 @@ def trial_input(
         classes=job.classes,
         import_path=job.import_path,
         gpus=gpus,
+        gpu_context=gpu_context,
         checkpoint=checkpoint,
         checkpoint_every=job.checkpoint_every,
         timeout=timeout,
@@ -183,8 +190,9 @@ def trial_input(
 
 
 def _gpus(resources: ResourcesSpec) -> float:
+    """The GPUs of a trial: where it shall have a share of one, a whole one, as it is alone."""
     if resources.gpu != "auto":
-        return float(resources.gpu)
+        return float(math.ceil(resources.gpu))
     import torch
 
     return 1.0 if torch.cuda.is_available() else 0.0

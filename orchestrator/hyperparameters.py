@@ -164,8 +164,10 @@ class TrainSpec(_Spec):
         label_smoothing: share of the target spread over all classes, in training only.
         class_weights: `balanced` weighs the training loss by the inverse class frequency.
         precision: of the model's arithmetic; `bf16` is mixed precision (torch.autocast), the
-            weights, the loss and the metrics stay float32.
-        deterministic: ask torch for deterministic algorithms on a GPU; a CPU always is.
+            weights, the loss and the metrics stay float32. On a GPU, `float32` rounds the factors
+            of products and convolutions to TF32, unless `deterministic`.
+        deterministic: ask torch for deterministic algorithms on a GPU, and for products in full
+            float32 there; a CPU always is.
         compile: not yet.
         test_every_epoch: evaluate the test split after each epoch, for plots only.
     """

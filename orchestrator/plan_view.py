@@ -54,7 +54,7 @@ def as_values(experiment: Experiment, capacity: Capacity, time: Forecast) -> dic
         ],
         "feature_bytes": capacity.feature_bytes,
         "object_store_bytes": capacity.store_bytes,
-        "resources": {"cpu": capacity.cpu, "gpu": capacity.gpu},
+        "resources": {"cpu": capacity.cpu, "gpu": "auto" if capacity.measured else capacity.gpu},
         "concurrency": capacity.concurrency,
         "finished": time.finished,
         "whole_seconds": time.whole_seconds,
@@ -92,8 +92,8 @@ def as_lines(
         f"ranked by {plan.metric} ({plan.mode}), the mean over the folds; {epochs} epochs in all",
         f"features: {shapes} a clip, {size(capacity.feature_bytes)} of at most"
         f" {size(capacity.store_bytes)} object store",
-        f"a trial: {capacity.cpu:g} CPU, {capacity.gpu:g} GPU; {capacity.concurrency} at once on"
-        f" this machine ({capacity.cores} cores, {capacity.gpus} GPUs)",
+        f"a trial: {capacity.cpu:g} CPU, {_gpu(capacity)} at once on this machine"
+        f" ({capacity.cores} cores, {capacity.gpus} GPUs)",
         _time(experiment, capacity, time, run_dir),
         *(f"warning: {line}" for line in (*experiment.sweep.warnings, *experiment.leaks)),
     ]
@@ -108,6 +108,12 @@ def _time(experiment: Experiment, capacity: Capacity, time: Forecast, run_dir: P
         f" {duration(time.left_seconds)} of it left ({trials - time.finished} of {trials} trials),"
         f" by what has finished in {run_dir}"
     )
+
+
+def _gpu(capacity: Capacity) -> str:
+    if capacity.measured:
+        return f"a GPU's share as measured when the run starts; at least {capacity.concurrency}"
+    return f"{capacity.gpu:g} GPU; {capacity.concurrency}"
 
 
 def _join(values: list[Any]) -> str:

@@ -103,6 +103,11 @@ class SweepProgress:
         if self._live is None and time.monotonic() - self._last_line > _LINE_SECONDS:
             self._line("")
 
+    def note(self, text: str) -> None:
+        """Something worth knowing before the first trial starts."""
+        console = self._console if self._live is None else self._live.console
+        say(console, text)
+
     def waiting(self, seconds: float) -> None:
         """No trial has run for so long."""
         self._line(

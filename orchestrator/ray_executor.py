@@ -30,7 +30,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -44,6 +44,7 @@ from ray._private import ray_constants
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from features.spec import FeatureSpec
 from orchestrator.checkpoint import (
@@ -57,6 +58,7 @@ from orchestrator.errors import ClusterError, LostError, RunDirectoryError
 from orchestrator.executors import Job, Observer, tell, trial_input
 from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
+from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
 from orchestrator.provenance import usable_cores
 from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
 from orchestrator.retries import Retries, larger_share
@@ -81,6 +83,9 @@ _WAIT_SECONDS = 60.0
 
 _LOST = "the Ray cluster was lost"
 
+_PROBE_SECONDS = 120.0
+"""How long trials are tried out for `gpu: auto`; kinds that are left are guessed."""
+
 _SPARE_STORE = 256 * 2**20
 """Bytes of object store beside the features, for the job, the records and checkpoints."""
 
@@ -94,12 +99,14 @@ class _Share:
         arrays: where those are stored.
         folder: the driver's, which workers on other machines do not see.
         stop_key: what the cluster is told when workers are to save their trials.
+        gpu_context: bytes of a GPU that every process takes beside its tensors.
     """
 
     job: Job
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]]
     folder: Path
     stop_key: bytes
+    gpu_context: int = CONTEXT_BYTES
 
     def stacks_file(self, index: int) -> Path:
         """What the process of a trial was doing shortly before its deadline."""
@@ -175,7 +182,14 @@ class _Trainable(tune.Trainable):
             self._guard.arm(job.timeout, self._share.stacks_file(self._task["index"]))
         trial = job.trials[self._task["index"]]
         features = self._features(trial.configuration.features)
-        given = trial_input(job, trial, features, self._task["gpus"], self._last(trial.id))
+        given = trial_input(
+            job,
+            trial,
+            features,
+            self._task["gpus"],
+            self._last(trial.id),
+            gpu_context=self._share.gpu_context,
+        )
         self._run = TrialRun(given)
         return self._run
 
@@ -219,11 +233,11 @@ class _Queue(_NotKept, Searcher):
     Tune's own retries would count the death of a node, and know no other resources.
     """
 
-    def __init__(self, job: Job, observer: Observer, gpus: float) -> None:
+    def __init__(self, job: Job, observer: Observer, gpus: Sequence[float]) -> None:
         super().__init__()
         self._job = job
         self._observer = observer
-        self._waiting = deque((index, gpus) for index in range(len(job.trials)))
+        self._waiting = deque(enumerate(gpus))
         self._given: dict[int, int] = {}
         self.closed = False
 
@@ -427,12 +441,15 @@ class RayExecutor:
             # A memory map is a subclass, and only plain arrays come out of the store uncopied.
             arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
             share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
-            queue = _Queue(share.job, observer, gpus)
-            messenger = _Messenger(share, observer, queue)
-            tuner = _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue))
             try:
                 with watched(_head(), _give_up):
-                    tuner.fit()
+                    packing = _packing(share, gpus, observer, stop)
+                    if stop.is_set():
+                        return
+                    share = replace(share, gpu_context=packing.context)
+                    queue = _Queue(share.job, observer, packing.shares)
+                    messenger = _Messenger(share, observer, queue)
+                    _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
             except (ray.exceptions.RayError, OSError) as error:
                 raise LostError(f"{_LOST}: {_line(error)}") from error
             if messenger.error is not None:
@@ -462,6 +479,113 @@ def _gpus(job: Job) -> float:
         if need > have:
             raise ClusterError(f"resources.{name}: found {need:g}; allowed at most {have:g}")
     return gpus
+
+
+class _Prober:
+    """Tries trials out, one after the other, in a process that has a GPU alone."""
+
+    def __init__(self, share: _Share) -> None:
+        self._share = share
+
+    def need(self, index: int) -> Need | str:
+        """What a trial needs of the GPU, or why that cannot be said."""
+        from orchestrator.probe import probe
+
+        job = self._share.job
+        trial = job.trials[index]
+        try:
+            features = ray.get(self._share.arrays[trial.configuration.features])
+            return probe(trial_input(job, trial, features, 1.0))
+        except Exception as error:
+            # A model of the user's may raise whatever it likes; its trials will, too.
+            return _line(error)
+
+
+def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Event) -> Packing:
+    """The GPUs of each trial: for `gpu: auto` as many to a GPU as a short try says will fit."""
+    job, nodes = share.job, _gpu_nodes()
+    whole = Packing((gpus,) * len(job.trials))
+    if job.resources.gpu != "auto" or not gpus or not nodes:
+        return whole
+    room = _room(job, nodes)
+    if room.most == 1:
+        return whole
+    clips = {key: len(s.train) + len(s.val) + len(s.test) for key, s in job.splits.items()}
+    groups = kinds(job.trials, clips)
+    tried = "one trial" if len(groups) == 1 else f"a trial of each of {len(groups)} kinds"
+    observer.gpus_shared(f"gpu: auto: trying out {tried}")
+    needs = _needs(share, groups, nodes, stop)
+    packing = pack(groups, needs, room)
+    observer.gpus_shared(sentence(packing, needs))
+    return packing
+
+
+def _gpu_nodes() -> list[dict[str, Any]]:
+    """Nodes with a GPU."""
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    return [node for node in alive if node["Resources"].get("GPU", 0) >= 1]
+
+
+def _room(job: Job, nodes: Sequence[dict[str, Any]]) -> Room:
+    found = [node["Resources"] for node in nodes]
+    return Room(
+        trials=min(len(job.trials), job.jobs or len(job.trials)),
+        gpus=sum(int(resources["GPU"]) for resources in found),
+        cores=min(resources.get("CPU", 0) / int(resources["GPU"]) for resources in found),
+        cpu=job.resources.cpu,
+    )
+
+
+def _needs(
+    share: _Share,
+    groups: Sequence[Sequence[int]],
+    nodes: Sequence[dict[str, Any]],
+    stop: threading.Event,
+) -> dict[int, Need | None]:
+    """What each kind of trials needs; see `pack`. Something is tried on every node: GPUs differ."""
+    probers = [_prober(share, node["NodeID"]) for node in nodes]
+    asked: dict[ray.ObjectRef[Need | str], int] = {}
+    for i in range(max(len(groups), len(nodes))):
+        kind = i % len(groups)
+        asked[probers[i % len(nodes)].need.remote(groups[kind][0])] = kind
+    try:
+        return _answers(asked, stop)
+    finally:
+        for prober in probers:
+            ray.kill(prober)
+
+
+def _prober(share: _Share, node: str) -> Any:
+    options: dict[str, Any] = {
+        "num_gpus": 1,
+        "num_cpus": share.job.resources.cpu,
+        "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
+    }
+    return ray.remote(_Prober).options(**options).remote(share)
+
+
+def _answers(
+    asked: Mapping[ray.ObjectRef[Need | str], int], stop: threading.Event
+) -> dict[int, Need | None]:
+    needs: dict[int, Need | None] = {}
+    left, end = list(asked), time.monotonic() + _PROBE_SECONDS
+    while left and not stop.is_set() and time.monotonic() < end:
+        done, left = ray.wait(left, timeout=0.5)
+        for answer in done:
+            need = _answer(answer)
+            needs[asked[answer]] = worse(needs.get(asked[answer], need), need)
+    return needs
+
+
+def _answer(answer: ray.ObjectRef[Need | str]) -> Need | None:
+    try:
+        need = ray.get(answer)
+    except ray.exceptions.RayError as error:
+        need = _line(error)
+    if isinstance(need, Need):
+        return need
+    _log.warning("gpu: auto: a trial could not be tried out: %s", need)
+    return None
 
 
 def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:

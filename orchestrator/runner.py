@@ -348,6 +348,10 @@ class _Writer:
     def remark(self, trial: str, text: str) -> None:
         _log.warning("%s: %s", trial, text)
 
+    def gpus_shared(self, text: str) -> None:
+        _log.info("%s", text)
+        self.progress.note(text)
+
     def waiting(self, seconds: float) -> None:
         _log.warning("no worker for %.0f s", seconds, extra=TOLD)
         self.progress.waiting(seconds)

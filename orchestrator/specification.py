@@ -171,7 +171,8 @@ class ResourcesSpec(_Spec):
 
     Attributes:
         cpu: cores.
-        gpu: GPUs: a whole number or 1/n; `auto` is one where there is one, else none.
+        gpu: GPUs: a whole number or 1/n; `auto` is none where there is no GPU, else 1/n, so that n
+            trials fit on one, which is measured when a run starts.
     """
 
     cpu: Annotated[float, Field(strict=True, gt=0, le=100_000, allow_inf_nan=False)] = 1

@@ -30,8 +30,9 @@ from models.spec import FactorySpec
 from orchestrator import metrics
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
-from orchestrator.device import choose_device, device_name, trial_settings
+from orchestrator.device import choose_device, device_name, limit_memory, trial_settings
 from orchestrator.error_line import error_line
+from orchestrator.packing import CONTEXT_BYTES
 from orchestrator.records import (
     Cause,
     EpochRow,
@@ -57,6 +58,7 @@ class TrialInput:
         classes: `k`.
         import_path: folders in which a user's model is looked for.
         gpus: GPUs that the trial may use; 0 is the CPU, a fraction shares one.
+        gpu_context: bytes of a GPU that CUDA takes for a process; a share holds them too.
         checkpoint: where an earlier attempt was; None to begin at the first epoch.
         checkpoint_every: epochs between two checkpoints.
         timeout: seconds after which the trial fails, if it is in Python code then.
@@ -69,6 +71,7 @@ class TrialInput:
     classes: int
     import_path: tuple[Path, ...] = ()
     gpus: float = 0
+    gpu_context: int = CONTEXT_BYTES
     checkpoint: Checkpoint | None = None
     checkpoint_every: int = 10
     timeout: float | None = None
@@ -216,6 +219,7 @@ class TrialRun:
     def _advance(self) -> EpochRow:
         if self._fit is None:
             self._device = choose_device(self._input.gpus)
+            limit_memory(self._device, self._input.gpus, self._input.gpu_context)
         with self._working():
             if self._fit is None:
                 self._fit = self._begun()
@@ -319,12 +323,18 @@ def _cause(error: BaseException) -> Cause:
     """What kind of end an exception is."""
     if isinstance(error, TrialTimeout):
         return Cause.TIMEOUT
-    if isinstance(error, torch.OutOfMemoryError):
+    if isinstance(error, torch.OutOfMemoryError) or _of_a_full_gpu(str(error)):
         return Cause.GPU_MEMORY
     # What PyTorch's allocator says, which raises no type of its own on a CPU.
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return Cause.MEMORY
     return Cause.OWN
+
+
+def _of_a_full_gpu(message: str) -> bool:
+    """Whether CUDA itself found no memory, beside PyTorch's allocator: for a context, say."""
+    signs = ("CUDA error: out of memory", "STATUS_ALLOC_FAILED", "calling `cublasCreate(handle)`")
+    return any(sign in message for sign in signs)
 
 
 def run_trial(

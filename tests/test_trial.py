@@ -69,6 +69,8 @@ class Faulty(nn.Module):
             torch.empty(2**60)
         if self.fault == "gpu memory":
             raise torch.OutOfMemoryError("CUDA out of memory")
+        if self.fault == "gpu context":
+            raise RuntimeError("CUDA error: out of memory\\nCUDA kernel errors might be")
         if self.fault == "interrupt":
             raise KeyboardInterrupt
         if self.fault == "wide":
@@ -541,4 +543,5 @@ def test_a_hanging_trial_fails_in_time(folder: Path) -> None:
 def test_memory_that_runs_out_is_told_apart(folder: Path) -> None:
     assert failed(users("faulty", folder, fault="memory")).cause is Cause.MEMORY
     assert failed(users("faulty", folder, fault="gpu memory")).cause is Cause.GPU_MEMORY
+    assert failed(users("faulty", folder, fault="gpu context")).cause is Cause.GPU_MEMORY
     assert failed(users("faulty", folder, fault="raise")).cause is Cause.OWN

@@ -1,0 +1,120 @@
+"""A probe: what one trial needs of a GPU, from a few of its updates on one that it has alone."""
+
+from __future__ import annotations
+
+import gc
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch.profiler import ProfilerActivity
+
+from orchestrator.batches import EVALUATION_BATCH
+from orchestrator.device import choose_device
+from orchestrator.packing import Need
+from orchestrator.records import TrialFailure
+from orchestrator.training import SplitData
+from orchestrator.trial import TrialInput, TrialRun
+
+_BATCHES = 3
+"""Full batches of a tried epoch; the last one takes in another clip, the most that can be."""
+
+_EPOCHS = 4
+"""One more than are run: the end of a trial is of no interest here."""
+
+
+class ProbeError(Exception):
+    """A trial could not be tried out; the trial itself will say why."""
+
+
+def probe(given: TrialInput) -> Need:
+    """Run two or three shortened epochs of a trial and read the meters of the GPU.
+
+    Nothing of it is kept: each trial seeds its own generators when it begins. The clips that are
+    left out of an epoch are added to the memory, as a trial moves its splits to the GPU.
+
+    Raises:
+        ProbeError: the trial failed, or there is no GPU.
+    """
+    try:
+        device = choose_device(1.0)
+    except RuntimeError as error:
+        raise ProbeError(str(error)) from error
+    few = shortened(given)
+    torch.cuda.init()
+    # What an earlier trial of this process left behind.
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats(device)
+    run = TrialRun(few)
+    _epoch(run)
+    seconds = _timed(lambda: _epoch(run))
+    memory = torch.cuda.max_memory_reserved(device)
+    context = _context(device)
+    kernels = _kernel_seconds(lambda: _epoch(run))
+    left_out = _clips(given.split) - _clips(few.split)
+    return Need(
+        memory=memory + left_out * given.features.nbytes // max(len(given.features), 1),
+        context=context,
+        total=torch.cuda.get_device_properties(device).total_memory,
+        seconds=seconds * _worked(given.split) / _worked(few.split),
+        busy=min(1.0, kernels / seconds) if kernels else None,
+    )
+
+
+def shortened(given: TrialInput) -> TrialInput:
+    """The same trial with as few clips as its batches allow, from its first epoch on."""
+    configuration, split = given.trial.configuration, given.split
+    clips = _BATCHES * configuration.train.batch_size + 1
+    few = SplitData(
+        split.train[:clips],
+        split.val[:EVALUATION_BATCH],
+        None if split.test is None else split.test[:EVALUATION_BATCH],
+    )
+    train = configuration.train.model_copy(update={"epochs": _EPOCHS, "early_stopping": None})
+    trial = replace(given.trial, configuration=replace(configuration, train=train))
+    return replace(given, trial=trial, split=few, gpus=1.0, checkpoint=None, timeout=None)
+
+
+def _epoch(run: TrialRun) -> None:
+    run.step()
+    if isinstance(run.outcome, TrialFailure):
+        raise ProbeError(run.outcome.error)
+
+
+def _timed(work: Callable[[], None]) -> float:
+    """Seconds; an epoch ends with reading its loss, when the GPU has nothing left to do."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def _context(device: torch.device) -> int:
+    """Bytes in use on the GPU beside what the allocator of this process holds."""
+    free, total = torch.cuda.mem_get_info(device)
+    return max(0, total - free - torch.cuda.memory_reserved(device))
+
+
+def _kernel_seconds(work: Callable[[], None]) -> float | None:
+    """Seconds in which the GPU computed; None where no profiler can tell."""
+    if ProfilerActivity.CUDA not in torch.profiler.supported_activities():
+        return None
+    with torch.profiler.profile(activities=[ProfilerActivity.CUDA]) as profile:
+        work()
+    microseconds = sum(
+        event.self_device_time_total
+        for event in profile.events()
+        if event.device_type.name == "CUDA" and not event.is_user_annotation
+    )
+    return microseconds / 1e6 or None
+
+
+def _clips(split: SplitData) -> int:
+    return len(split.train) + len(split.val) + (0 if split.test is None else len(split.test))
+
+
+def _worked(split: SplitData) -> float:
+    """Clips of an epoch, where one that is only evaluated costs a third."""
+    return len(split.train) + math.ceil(len(split.val) / 3)
