@@ -7,11 +7,19 @@ from itertools import pairwise
 
 import torch
 from torch import nn
-from torch.nn.functional import conv1d
+from torch.nn.functional import conv2d
 
 from models.spec import Layout
 
-__all__ = ["BLOCK_CHANNELS", "Cnn1d", "PatchConv1d", "cnn1d", "conv_blocks"]
+__all__ = [
+    "BLOCK_CHANNELS",
+    "Cnn1d",
+    "ConvBlocks",
+    "PatchConv1d",
+    "RowConv1d",
+    "cnn1d",
+    "conv_blocks",
+]
 
 BLOCK_CHANNELS = (128, 128, 256, 512)
 """Output channels of the four blocks."""
@@ -32,8 +40,22 @@ _SCALES: dict[Layout, _Scale] = {
 }
 
 
+class RowConv1d(nn.Conv1d):
+    """`nn.Conv1d` on maps of one row, `[b, c, 1, t]`, for memory in which channels lie together.
+
+    PyTorch has that layout for maps of two dimensions only, and there convolution, batch norm and
+    pool are up to thirty times as fast on a CPU as on `[b, c, t]`. Parameters are those of
+    `nn.Conv1d`, results equal up to rounding.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map `[b, c, 1, t]` to `[b, out, 1, s]`."""
+        weight = self.weight.unsqueeze(2)
+        return conv2d(input, weight, self.bias, (1, self.stride[0]), (0, int(self.padding[0])))
+
+
 class PatchConv1d(nn.Conv1d):
-    """`nn.Conv1d` without padding whose stride divides its kernel, computed by patches.
+    """A convolution on maps of one row without padding, whose stride divides its kernel.
 
     A signal of `c` channels read with stride `s` is the same signal of `c * s` channels and
     `t / s` steps read with stride 1. With few channels and a long kernel that is two to three
@@ -46,23 +68,42 @@ class PatchConv1d(nn.Conv1d):
         super().__init__(in_channels, out_channels, kernel, stride)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        """Map `[b, c, t]` to `[b, out, (t - kernel) // stride + 1]`."""
+        """Map `[b, c, 1, t]` to `[b, out, 1, (t - kernel) // stride + 1]`."""
         (stride,) = self.stride
-        signal = _patches(input, stride)
+        rows = _patches(input.squeeze(2), stride)
         weight = _patches(self.weight, stride)
-        return conv1d(signal, weight, self.bias)
+        return conv2d(rows, weight, self.bias)
 
 
 def _patches(values: torch.Tensor, size: int) -> torch.Tensor:
-    """Map `[b, c, t]` to `[b, c * size, t // size]`; a rest shorter than a patch is left out."""
+    """Map `[b, c, t]` to `[b, c * size, 1, t // size]`, channels together in memory.
+
+    A rest shorter than a patch is left out.
+    """
     rows, channels, steps = values.shape
     count = steps // size
     grouped = values[..., : count * size].reshape(rows, channels, count, size)
-    return grouped.transpose(2, 3).reshape(rows, channels * size, count)
+    together = grouped.transpose(1, 2).reshape(rows, 1, count, channels * size)
+    return together.permute(0, 3, 1, 2)
 
 
-def conv_blocks(channels: int, layout: Layout) -> nn.Sequential:
-    """Four blocks of convolution, batch norm, ReLU and max-pool.
+class ConvBlocks(nn.Sequential):
+    """Blocks of convolution, batch norm, max-pool and ReLU along time.
+
+    The pool comes before the ReLU, which then has less to do: the larger of two values is
+    positive or not whether it is taken before or after.
+    """
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Map `[b, c, t]` to `[b, 512, s]`."""
+        maps = input.unsqueeze(2)
+        for layer in self:
+            maps = layer(maps)
+        return maps.squeeze(2)
+
+
+def conv_blocks(channels: int, layout: Layout) -> ConvBlocks:
+    """Four blocks of convolution, batch norm, max-pool and ReLU.
 
     Args:
         channels: windows of a waveform (`samples`) or bands of a spectrogram (`bands`).
@@ -76,13 +117,13 @@ def conv_blocks(channels: int, layout: Layout) -> nn.Sequential:
     first: nn.Conv1d = PatchConv1d(channels, BLOCK_CHANNELS[0], scale.kernel, scale.stride)
     layers: list[nn.Module] = _block(first, scale.pool)
     for narrow, wide in pairwise(BLOCK_CHANNELS):
-        layers += _block(nn.Conv1d(narrow, wide, kernel_size=3, padding=1), scale.pool)
-    return nn.Sequential(*layers)
+        layers += _block(RowConv1d(narrow, wide, kernel_size=3, padding=1), scale.pool)
+    return ConvBlocks(*layers)
 
 
 def _block(convolution: nn.Conv1d, pool: int) -> list[nn.Module]:
-    norm = nn.BatchNorm1d(convolution.out_channels)
-    return [convolution, norm, nn.ReLU(inplace=True), nn.MaxPool1d(pool)]
+    norm = nn.BatchNorm2d(convolution.out_channels)
+    return [convolution, norm, nn.MaxPool2d((1, pool)), nn.ReLU(inplace=True)]
 
 
 class Cnn1d(nn.Module):

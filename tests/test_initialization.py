@@ -108,4 +108,4 @@ def test_equal_seeds_give_equal_weights() -> None:
 
 def _is_batch_norm(model: nn.Module, parameter: str) -> bool:
     module = model.get_submodule(parameter.rpartition(".")[0])
-    return isinstance(module, nn.BatchNorm1d)
+    return isinstance(module, nn.BatchNorm2d)

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.build import BUILDERS, build_model, count_parameters
-from models.cnn1d import PatchConv1d
+from models.cnn1d import PatchConv1d, conv_blocks
 from models.cnn2d import Cnn2d
 from models.cnn_transformer import CnnTransformer, sinusoidal_positions
 from models.googlenet import GoogLeNet, four_by_four
@@ -333,12 +333,47 @@ def test_patches_give_the_convolution(channels: int, stride: int, patches: int, 
     plain = torch.nn.Conv1d(channels, 5, kernel, stride).double()
     plain.load_state_dict(ours.state_dict())
     signal = torch.randn(2, channels, kernel + extra, dtype=torch.float64)
-    assert torch.allclose(ours(signal), plain(signal), atol=1e-12)
-    ours(signal).square().sum().backward()
+    steps = ours(signal.unsqueeze(2)).squeeze(2)
+    assert torch.allclose(steps, plain(signal), atol=1e-12)
+    steps.square().sum().backward()
     plain(signal).square().sum().backward()
     assert ours.weight.grad is not None
     assert plain.weight.grad is not None
     assert torch.allclose(ours.weight.grad, plain.weight.grad, atol=1e-9)
+
+
+def plain_blocks(channels: int, layout: str) -> torch.nn.Sequential:
+    """The four blocks as the paper writes them, on `[b, c, t]`."""
+    layers: list[torch.nn.Module] = []
+    first, pool = ((80, 16, 0), 4) if layout == "samples" else ((9, 1, 0), 2)
+    for narrow, wide in [(channels, 128), (128, 128), (128, 256), (256, 512)]:
+        kernel = first if not layers else (3, 1, 1)
+        layers += [torch.nn.Conv1d(narrow, wide, *kernel), torch.nn.BatchNorm1d(wide)]
+        layers += [torch.nn.ReLU(), torch.nn.MaxPool1d(pool)]
+    return torch.nn.Sequential(*layers)
+
+
+@pytest.mark.parametrize("inputs", [InputSpec("samples", (3, 5000)), InputSpec("bands", (5, 41))])
+def test_blocks_are_those_of_plain_layers(inputs: InputSpec) -> None:
+    torch.manual_seed(0)
+    ours = conv_blocks(inputs.shape[0], inputs.layout).double()
+    plain = plain_blocks(inputs.shape[0], inputs.layout).double()
+    for norm in (layer for layer in ours if isinstance(layer, torch.nn.BatchNorm2d)):
+        torch.nn.init.normal_(norm.weight)
+        torch.nn.init.normal_(norm.bias)
+    plain.load_state_dict(ours.state_dict())
+    clips = torch.randn(4, *inputs.shape, dtype=torch.float64)
+    # Silence, where every step of a pool is as loud as the others.
+    clips[0, :, inputs.shape[1] // 2 :] = 0.0
+    for _ in range(2):
+        answers = [blocks(clips) for blocks in (ours, plain)]
+        assert torch.allclose(*answers, atol=1e-9)
+        for answer in answers:
+            answer.square().sum().backward()
+    for name, parameter in ours.named_parameters():
+        assert torch.allclose(parameter.grad, plain.get_parameter(name).grad, atol=1e-6), name
+    assert all(torch.allclose(b, plain.get_buffer(n)) for n, b in ours.named_buffers())
+    assert torch.allclose(ours.eval()(clips), plain.eval()(clips), atol=1e-9)
 
 
 def test_patches_need_a_stride_that_divides_the_kernel() -> None:
