@@ -32,7 +32,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -422,9 +422,10 @@ class RayExecutor:
     def __init__(self, address: str | None = None) -> None:
         """Take the cluster's address; None starts a Ray on this machine and ends it again."""
         self._address = address
+        self._ending: threading.Thread | None = None
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run the trials; see `Executor`."""
+        """Run the trials; see `Executor`. Where that went well, Ray ends in the background."""
         try:
             self._run(job, observer, stop)
         except SystemExit:
@@ -432,28 +433,41 @@ class RayExecutor:
             if not stop.is_set():
                 raise
 
+    def close(self) -> None:
+        """Wait until the Ray of `run` has ended."""
+        if self._ending is not None:
+            self._ending.join()
+
     def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         nbytes = sum(array.nbytes for array in job.arrays.values())
-        with _ray(self._address, nbytes) as folder:
+        with ExitStack() as stack:
+            folder = stack.enter_context(_ray(self._address, nbytes))
+            if not stop.is_set():
+                _run_in(folder, job, observer, stop)
+            # It takes a second or two, in which the tables can be written.
+            self._ending = threading.Thread(target=stack.pop_all().close)
+            self._ending.start()
+
+
+def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -> None:
+    """Run the trials on the Ray that this process is connected to."""
+    gpus = _gpus(job)
+    # A memory map is a subclass, and only plain arrays come out of the store uncopied.
+    arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
+    share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
+    try:
+        with watched(_head(), _give_up):
+            packing = _packing(share, gpus, observer, stop)
             if stop.is_set():
                 return
-            gpus = _gpus(job)
-            # A memory map is a subclass, and only plain arrays come out of the store uncopied.
-            arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
-            share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
-            try:
-                with watched(_head(), _give_up):
-                    packing = _packing(share, gpus, observer, stop)
-                    if stop.is_set():
-                        return
-                    share = replace(share, gpu_context=packing.context)
-                    queue = _Queue(share.job, observer, packing.shares)
-                    messenger = _Messenger(share, observer, queue)
-                    _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
-            except (ray.exceptions.RayError, OSError) as error:
-                raise LostError(f"{_LOST}: {_line(error)}") from error
-            if messenger.error is not None:
-                raise messenger.error
+            share = replace(share, gpu_context=packing.context)
+            queue = _Queue(share.job, observer, packing.shares)
+            messenger = _Messenger(share, observer, queue)
+            _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
+    except (ray.exceptions.RayError, OSError) as error:
+        raise LostError(f"{_LOST}: {_line(error)}") from error
+    if messenger.error is not None:
+        raise messenger.error
 
 
 def _head() -> str:

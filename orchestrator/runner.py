@@ -8,6 +8,7 @@ import shlex
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,11 +175,14 @@ class _Run:
         arrays = self._features() if pending else self._as_before()
         self._store()
         try:
-            if pending and not self.stop.is_set():
-                self._say(len(pending))
-                self._execute(pending, arrays)
-            self.ledger.close_storage()
-            return self._result(self._summarize())
+            with ExitStack() as started:
+                if pending and not self.stop.is_set():
+                    self._say(len(pending))
+                    running = executor(self.options)
+                    started.callback(running.close)
+                    self._execute(running, pending, arrays)
+                self.ledger.close_storage()
+                return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
@@ -259,13 +263,28 @@ class _Run:
         _log.info("%d trials, %d pending", len(plan.trials), pending)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
-        settings = self.experiment.sweep.settings
-        dataset = self.experiment.dataset
+    def _execute(
+        self,
+        running: Executor,
+        pending: list[Trial],
+        arrays: dict[FeatureSpec, FeatureArray],
+    ) -> None:
         costs, scores = self._measured()
         saved = self.ledger.saved_epochs(pending)
-        ordered = longest_first(pending, costs, saved)
-        job = Job(
+        job = self._job(longest_first(pending, costs, saved), arrays)
+        epochs = epochs_of(pending)
+        remaining = Remaining(job.trials, Costs(job.splits, costs), saved)
+        total = sum(epochs.values())
+        state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
+        progress = SweepProgress(state, epochs, self.console)
+        with progress.shown():
+            observer = _Writer(self.ledger, progress)
+            running.run(job, observer, self.stop)
+
+    def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
+        settings = self.experiment.sweep.settings
+        dataset = self.experiment.dataset
+        return Job(
             trials=ordered,
             arrays=arrays,
             labels=np.array([clip.label for clip in dataset.clips], dtype=np.int64),
@@ -279,14 +298,6 @@ class _Run:
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
         )
-        epochs = epochs_of(pending)
-        remaining = Remaining(ordered, Costs(job.splits, costs), saved)
-        total = sum(epochs.values())
-        state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
-        progress = SweepProgress(state, epochs, self.console)
-        with progress.shown():
-            observer = _Writer(self.ledger, progress)
-            executor(self.options).run(job, observer, self.stop)
 
     def _measured(self) -> tuple[Costs, dict[str, float | None]]:
         """The time and the score of each finished trial."""

@@ -164,8 +164,7 @@ def test_a_signal_to_all_processes_while_features_are_extracted(
         "features: {kind: waveform, sample_rate: 44100, seconds: 30.0}\n"
     )
     process = start("features", spec)
-    # The last process of a pool is started with the first clips already under way.
-    wait(lambda: len(members(process.pid)) > 2, process)
+    wait(lambda: list(cache.glob("unfinished-*/features.npy")), process)
     os.killpg(process.pid, number)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
