@@ -10,9 +10,10 @@ same within 5 %, so that the guess leaves them out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Protocol
 
 from models.spec import (
     WIDTH,
@@ -24,7 +25,6 @@ from models.spec import (
     ModelSpec,
     ResNet34Spec,
 )
-from orchestrator.folds import Split
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.records import TrialRecord
 from orchestrator.trials import Configuration, Trial, canonical
@@ -45,6 +45,22 @@ _NOT_DRAWN = {"init", "weights", "dropout"}
 """Fields of a model that do not change how long it takes."""
 
 
+class Clips(Protocol):
+    """The clips of one split, of which only the numbers count: see `folds.Split`."""
+
+    @property
+    def train(self) -> Sized:
+        """What the model learns from."""
+
+    @property
+    def val(self) -> Sized:
+        """What is evaluated after each epoch."""
+
+    @property
+    def test(self) -> Sized:
+        """What is evaluated at the end, or after each epoch too."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Work:
     """Seconds of training on one clip, and millions of parameters to update."""
@@ -53,7 +69,7 @@ class _Work:
     parameters: float
 
 
-def prior_seconds(configuration: Configuration, split: Split) -> float:
+def prior_seconds(configuration: Configuration, split: Clips) -> float:
     """A guess at the seconds of one epoch, on one core; the time of its shapes alone.
 
     A user's own model and torchvision's are taken for one of middling size, whatever their
@@ -152,7 +168,7 @@ class Costs:
     has not been measured yet has that of its model, or else of all that has been measured.
     """
 
-    def __init__(self, splits: Mapping[tuple[int | None, int], Split], before: Costs | None = None):
+    def __init__(self, splits: Mapping[tuple[int | None, int], Clips], before: Costs | None = None):
         """Begin without measurements.
 
         Args:

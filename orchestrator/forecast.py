@@ -12,7 +12,7 @@ from orchestrator.provenance import runs
 from orchestrator.remaining import makespan
 from orchestrator.trials import Trial
 
-_PER_KIND = 8
+_PER_KIND = 4
 """Records read of each kind of trial: a few tell its time, and thousands take seconds to read."""
 
 _RECORDS = 400
@@ -73,7 +73,9 @@ def _finished(experiment: Experiment, ledger: Ledger) -> dict[str, Trial]:
     data = {run.get("data_fingerprint") for run in runs(directory.path)}
     if data and experiment.plan.data not in data:
         return {}
-    trials = experiment.plan.trials
+    # Few of very many trials may have a folder, and looking into each takes a while.
+    begun = {folder.name for folder in (directory.path / "trials").iterdir()}
+    trials = (trial for trial in experiment.plan.trials if trial.id in begun)
     return {trial.id: trial for trial in trials if directory.result_file(trial.id).exists()}
 
 
