@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from features.arrays import FeatureArray
+from features.arrays import FeatureArray, let_go
 
 # Read by ray when it is imported: no usage statistics, no handler of its own for SIGINT, no
 # result files beside the ledger, no snapshot of Tune's state (the ledger is what resumes).
@@ -452,8 +452,7 @@ class RayExecutor:
 def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -> None:
     """Run the trials on the Ray that this process is connected to."""
     gpus = _gpus(job)
-    # A memory map is a subclass, and only plain arrays come out of the store uncopied.
-    arrays = {spec: ray.put(np.asarray(array)) for spec, array in job.arrays.items()}
+    arrays = {spec: _put(array) for spec, array in job.arrays.items()}
     share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
     try:
         with watched(_head(), _give_up):
@@ -468,6 +467,14 @@ def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -
         raise LostError(f"{_LOST}: {_line(error)}") from error
     if messenger.error is not None:
         raise messenger.error
+
+
+def _put(array: _Array) -> ray.ObjectRef[_Array]:
+    """An array in the object store, and no longer in this process."""
+    # A memory map is a subclass, and only plain arrays come out of the store uncopied.
+    stored = ray.put(np.asarray(array))
+    let_go(array)
+    return stored
 
 
 def _head() -> str:
