@@ -58,6 +58,19 @@ def write_text(path: Path, text: str) -> None:
         stream.write(text)
 
 
+def update_text(path: Path, text: str) -> None:
+    """Write a whole file atomically, not durably; one that holds the text already stays as it is.
+
+    Raises:
+        RunDirectoryError: it cannot be written.
+    """
+    data = text.encode("utf-8", "backslashreplace")
+    with suppress(OSError):
+        if path.read_bytes() == data:
+            return
+    write_bytes(path, data, durable=False)
+
+
 def write_json(path: Path, data: Any) -> None:
     """Write JSON atomically and durably; floats in the form that reads back the same.
 

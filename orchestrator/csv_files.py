@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -114,14 +115,21 @@ class TableFolder:
         self.written.append(self.path / name)
 
     def write(self, name: str, header: Sequence[str], rows: Iterable[Iterable[Cell]]) -> None:
-        """Write a whole table.
+        """Write a whole table that fits in memory, unless it stands there already.
+
+        Taking the place of a file can make the system wait for the disk, which a plan with
+        thousands of run summaries would notice at every renewal.
 
         Raises:
             RunDirectoryError: it cannot be written.
         """
-        with self.open(name, header) as table:
-            for row in rows:
-                table.row(row)
+        stream = io.StringIO(newline="")
+        CsvWriter(stream, LEAKAGE if self.leakage_allowed else None).row(header)
+        table = CsvWriter(stream, text(True) if self.leakage_allowed else None)
+        for row in rows:
+            table.row(row)
+        atomic.update_text(self.path / name, stream.getvalue())
+        self.written.append(self.path / name)
 
     def remove_stale(self, *patterns: str) -> None:
         """Remove tables of these patterns that an earlier state left and this one has not.

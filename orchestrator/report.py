@@ -16,6 +16,7 @@ import jinja2
 from markupsafe import Markup
 
 from orchestrator import atomic
+from orchestrator.outcomes import plan_of
 from orchestrator.plot import Plot
 from orchestrator.report_results import best_view, headline, state_view
 from orchestrator.report_setup import setup_parts
@@ -29,7 +30,9 @@ from orchestrator.report_tables import (
     trials_table,
 )
 from orchestrator.report_view import Picture, PictureSection, ReportView
+from orchestrator.run_directory import RunDirectory
 from orchestrator.standing import Standing
+from orchestrator.trials import Plan
 
 _log = logging.getLogger(__name__)
 
@@ -41,7 +44,13 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def write_report(run_dir: Path, plots: Sequence[Plot] = (), *, running: bool | None = None) -> Path:
+def write_report(
+    run_dir: Path,
+    plots: Sequence[Plot] = (),
+    *,
+    running: bool | None = None,
+    plan: Plan | None = None,
+) -> Path:
     """Write `run_dir/report.html` from the run directory, its tables just written.
 
     Works on a finished run directory and on one whose sweep is running or was killed. The page
@@ -51,6 +60,7 @@ def write_report(run_dir: Path, plots: Sequence[Plot] = (), *, running: bool | N
         run_dir: the run directory.
         plots: in the order in which they are shown.
         running: whether a driver is at work, for a driver that knows; None asks its lock.
+        plan: of the run directory; None to read it.
 
     Returns:
         The file.
@@ -58,7 +68,8 @@ def write_report(run_dir: Path, plots: Sequence[Plot] = (), *, running: bool | N
     Raises:
         RunDirectoryError: there is no plan or table to read, or the page cannot be written.
     """
-    source = ReportSource.open(run_dir)
+    directory = RunDirectory(run_dir)
+    source = ReportSource(directory, plan_of(directory) if plan is None else plan)
     standing = Standing(source, source.driven() if running is None else running)
     page = render(report_view(standing, plots))
     path = run_dir / NAME

@@ -9,7 +9,7 @@ from orchestrator.report_source import SplitSize
 from orchestrator.report_view import Cell, Column, Pair, Part, TableView
 from orchestrator.score_text import MISSING, counted, listed, value_text
 from orchestrator.standing import Standing
-from orchestrator.trials import Configuration, Value, canonical
+from orchestrator.trials import Configuration, Value, comparable
 
 _MOST_VALUES = 12
 _MOST_CLASSES = 100
@@ -142,11 +142,11 @@ def _section(standing: Standing, section: str, title: str) -> Part:
 
 
 def _pairs(configurations: tuple[Configuration, ...], section: str) -> tuple[Pair, ...]:
-    values: dict[str, dict[str, Value]] = {}
+    values: dict[str, dict[object, Value]] = {}
     for configuration in configurations:
         for path, value in configuration.parameters.items():
             if path.startswith(f"{section}."):
-                values.setdefault(path, {})[canonical(value)] = value
+                values.setdefault(path, {})[comparable(value)] = value
     return tuple(
         Pair(path.partition(".")[2], _values(path, list(found.values())), code=True)
         for path, found in values.items()
@@ -216,7 +216,7 @@ def _search(standing: Standing) -> Part:
 def _space_row(standing: Standing, path: str) -> tuple[Cell, ...]:
     configurations = standing.plan.configurations
     found = {
-        canonical(c.parameters[path]): c.parameters[path]
+        comparable(c.parameters[path]): c.parameters[path]
         for c in configurations
         if path in c.parameters
     }

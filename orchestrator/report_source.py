@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from functools import cached_property
-from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -115,19 +114,6 @@ class ReportSource:
 
     directory: RunDirectory
     plan: Plan
-
-    @classmethod
-    def open(cls, run_dir: Path) -> ReportSource:
-        """The source of a run directory whose tables have been written.
-
-        Raises:
-            RunDirectoryError: there is no plan, or it is of another format version.
-        """
-        directory = RunDirectory(run_dir)
-        plan = directory.read_plan()
-        if plan is None:
-            raise RunDirectoryError(f"{run_dir}: no run directory: it has no plan.json")
-        return cls(directory, plan)
 
     @cached_property
     def trials(self) -> tuple[TrialRow, ...]:

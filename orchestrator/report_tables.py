@@ -13,7 +13,7 @@ from orchestrator.configuration_scores import (
 from orchestrator.csv_files import LEAKAGE
 from orchestrator.progress import duration
 from orchestrator.report_view import Cell, Column, SummaryView, TableView
-from orchestrator.run_summaries import RunSummary, file_names, run_summaries
+from orchestrator.run_summaries import RunSummary, file_names
 from orchestrator.score_text import MISSING, ScoreText, listed, rounded, value_text
 from orchestrator.standing import Standing
 from orchestrator.trial_tables import HYPERPARAMETERS
@@ -199,7 +199,7 @@ def _setting(best: Best | None, path: str) -> Cell:
 
 def summary_views(standing: Standing) -> tuple[SummaryView, ...]:
     """The run summaries, those of the best configuration open; of many the first ones."""
-    summaries = run_summaries(standing.plan)
+    summaries = standing.summaries
     best = standing.best.configuration.id if standing.best else ""
     groups: dict[int, list[tuple[RunSummary, str]]] = {}
     for summary, name in zip(summaries, file_names(summaries), strict=True):
@@ -224,7 +224,7 @@ def summary_views(standing: Standing) -> tuple[SummaryView, ...]:
 
 def summaries_note(standing: Standing, views: Sequence[SummaryView]) -> str:
     """How the run summaries are to be read, and which are left out."""
-    shown, total = sum(len(v.tables) for v in views), len(run_summaries(standing.plan))
+    shown, total = sum(len(v.tables) for v in views), len(standing.summaries)
     note = (
         "One column a run; numbers rounded for reading, the CSV files keep full precision."
         " F1 is the macro average over all clips of the fold as a fraction, losses are means per"

@@ -33,30 +33,34 @@ _Values = tuple[tuple[str, Value | None], ...]
 
 def run_sets(plan: Plan) -> tuple[RunSet, ...]:
     """The run sets in plan order; every trial is in one."""
-    index = sets_by_configuration(plan)
+    varying = _varying_by_model(plan)
+    names = _names(plan, varying)
+    index = _numbers(names)
     members: dict[int, list[Trial]] = {}
     for trial in plan.trials:
         members.setdefault(index[trial.configuration.id], []).append(trial)
-    names, varying = _names(plan), _varying_by_model(plan)
     return tuple(_run_set(names, varying, trials) for trials in members.values())
 
 
 def sets_by_configuration(plan: Plan) -> dict[str, int]:
     """The number of the run set, counted from 0 in plan order, for each configuration."""
+    return _numbers(_names(plan, _varying_by_model(plan)))
+
+
+def _numbers(names: dict[str, tuple[str, _Values]]) -> dict[str, int]:
     numbers: dict[str, int] = {}
     return {
         configuration: numbers.setdefault(canonical([model, *values]), len(numbers))
-        for configuration, (model, values) in _names(plan).items()
+        for configuration, (model, values) in names.items()
     }
 
 
-def _names(plan: Plan) -> dict[str, tuple[str, _Values]]:
+def _names(plan: Plan, varying: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, _Values]]:
     """Model and varying values without the heads, which name the set of each configuration.
 
     Two configurations can look alike: a null is shown as an absent value. The second then has
     its identity among its values.
     """
-    varying = _varying_by_model(plan)
     taken: set[str] = set()
     names = {}
     for configuration in plan.configurations:

@@ -6,7 +6,6 @@ import logging
 import os
 import shlex
 import threading
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -30,12 +29,12 @@ from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
-from orchestrator.output_folder import summarizing
 from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.remaining import Remaining
+from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import TOLD, logged, warned
 from orchestrator.summary import INTERRUPTED, Summary, summarize
@@ -43,9 +42,6 @@ from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
 
 _log = logging.getLogger(__name__)
-
-_RENEW_SECONDS = 60.0
-"""Between two renewals of the tables during a sweep."""
 
 
 @dataclass(frozen=True)
@@ -277,8 +273,8 @@ class _Run:
         total = sum(epochs.values())
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
-        with progress.shown():
-            observer = _Writer(self.ledger, progress)
+        with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
+            observer = _Writer(self.ledger, progress, renewal)
             running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -334,14 +330,11 @@ class _Run:
 
 @dataclass
 class _Writer:
-    """The observer that writes: records to the ledger at once, tables at most once a minute."""
+    """The observer that writes: records to the ledger at once, tables now and then."""
 
     ledger: Ledger
     progress: SweepProgress
-    renewed: float = 0.0
-
-    def __post_init__(self) -> None:
-        self.renewed = time.monotonic()
+    renewal: TableRenewal
 
     def started(self, trial: str, epoch: int) -> None:
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
@@ -377,20 +370,13 @@ class _Writer:
         self.ledger.record(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
-        self._renew()
+        self.renewal.news()
 
     def failed(self, failure: TrialFailure) -> None:
         self.ledger.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
-        self._renew()
-
-    def _renew(self) -> None:
-        if time.monotonic() - self.renewed > _RENEW_SECONDS:
-            with summarizing(self.ledger.run_dir, 0) as alone:
-                if alone:
-                    tables.write_tables(self.ledger.run_dir)
-            self.renewed = time.monotonic()
+        self.renewal.news()
 
 
 def executor(options: RunOptions) -> Executor:

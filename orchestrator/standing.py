@@ -19,6 +19,7 @@ from orchestrator.records import Status
 from orchestrator.report_source import ReportSource
 from orchestrator.report_view import Pair
 from orchestrator.run_sets import repeated, twice_validated
+from orchestrator.run_summaries import RunSummary, run_summaries
 from orchestrator.score_text import ScoreText, value_text
 from orchestrator.trials import Configuration, Plan, Trial, varying_paths
 from orchestrator.verdict import Verdict, judge
@@ -77,6 +78,11 @@ class Standing:
     def has_test(self) -> bool:
         """Whether there is a test fold."""
         return any(trial.test_fold is not None for trial in self.plan.trials)
+
+    @cached_property
+    def summaries(self) -> tuple[RunSummary, ...]:
+        """The run summaries, in plan order."""
+        return run_summaries(self.plan)
 
     @cached_property
     def models(self) -> tuple[str, ...]:

@@ -80,7 +80,7 @@ def _illustrated(
         from orchestrator.report import write_report
 
         plots = tuple(write_plots(tables.results, stop))
-        report = write_report(run_dir, plots, running=running)
+        report = write_report(run_dir, plots, running=running, plan=tables.results.plan)
         return Summary(tables.files, plots, report, tables.results)
     except InterruptionError:
         return Summary(tables.files, (), None, tables.results, INTERRUPTED)

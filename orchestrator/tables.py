@@ -6,7 +6,7 @@ says when and where they ran.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,8 @@ from orchestrator.configuration_scores import (
     ranks,
 )
 from orchestrator.csv_files import LEAKAGE, Cell, TableFolder
-from orchestrator.outcomes import Outcome, Results, plan_of, read_entries
+from orchestrator.errors import InterruptionError
+from orchestrator.outcomes import Entry, Outcome, Results, plan_of, read_entries
 from orchestrator.records import Status
 from orchestrator.run_directory import RunDirectory
 from orchestrator.run_sets import repeated, twice_validated
@@ -52,13 +53,18 @@ class Tables:
     results: Results
 
 
-def write_tables(run_dir: Path) -> Tables:
+def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tables:
     """Write every table under `run_dir/tables`, each in one step; old ones that are stale go.
 
     Works on a finished run directory and on one whose sweep is running or was killed. Every
     record is read once.
 
+    Args:
+        run_dir: the run directory.
+        stop: asked before each record is read; once it says so the tables stay as they were.
+
     Raises:
+        InterruptionError: it was stopped.
         RunDirectoryError: there is no plan, a file is of another format version, or a table
             cannot be written.
     """
@@ -66,7 +72,8 @@ def write_tables(run_dir: Path) -> Tables:
     plan = plan_of(directory)
     folder = TableFolder(directory.tables, plan.leakage_allowed)
     folder.make()
-    outcomes = write_trial_tables(folder, plan, read_entries(directory, plan))
+    entries = _until(stop, read_entries(directory, plan))
+    outcomes = write_trial_tables(folder, plan, entries)
     _write_configurations(folder, plan, outcomes)
     run_summaries.write_run_summaries(folder, plan, outcomes)
     _write_best(folder, plan, outcomes)
@@ -79,6 +86,13 @@ def write_tables(run_dir: Path) -> Tables:
 def best_of(results: Results) -> Best | None:
     """The best configuration of a run directory; None while none has every fold finished."""
     return best_configuration(results.plan, results.values(results.plan.metric))
+
+
+def _until(stop: Callable[[], bool], entries: Iterator[Entry]) -> Iterator[Entry]:
+    for entry in entries:
+        if stop():
+            raise InterruptionError("interrupted while tables were written")
+        yield entry
 
 
 def _values(outcomes: Mapping[str, Outcome], metric: str) -> dict[str, float | None]:

@@ -237,10 +237,10 @@ def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
 
     Ordered as in the schema: features, model, train, and within each as its fields are.
     """
-    seen: dict[str, set[str]] = {}
+    seen: dict[str, set[object]] = {}
     for configuration in configurations:
         for path, value in configuration.parameters.items():
-            seen.setdefault(path, set()).add(canonical(value))
+            seen.setdefault(path, set()).add(comparable(value))
     counts = dict.fromkeys(seen, 0)
     for configuration in configurations:
         for path in configuration.parameters:
@@ -254,6 +254,14 @@ def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
 def canonical(value: object) -> str:
     """JSON text in which equal values are equal text: keys sorted, 1.0 written as 1."""
     return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def comparable(value: Value) -> object:
+    """A hashable that is equal for values of equal canonical text, in a tenth of its time."""
+    if isinstance(value, str | int | float):
+        # Python takes True for 1.
+        return isinstance(value, bool), value
+    return canonical(value)
 
 
 def file_name(text: str) -> str:

@@ -6,7 +6,8 @@ import csv
 import json
 import random
 import shutil
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from orchestrator.configuration_scores import (
     ranks,
 )
 from orchestrator.csv_files import CsvWriter, percent, text
-from orchestrator.errors import RunDirectoryError
+from orchestrator.errors import InterruptionError, RunDirectoryError
 from orchestrator.hyperparameters import AdamSpec, OptimizerSpec, SgdSpec, TrainSpec
 from orchestrator.ledger import Ledger
 from orchestrator.outcomes import Results
@@ -39,6 +40,7 @@ from orchestrator.records import (
     TrialFailure,
     TrialRecord,
 )
+from orchestrator.renewal import TableRenewal
 from orchestrator.specification import FORMAT_VERSION
 from orchestrator.tables import best_of, write_tables
 from orchestrator.trials import ClipRow, Configuration, Plan, Trial
@@ -631,3 +633,46 @@ class TestTheRunDirectory:
         with pytest.raises(RunDirectoryError) as caught:
             write_tables(tmp_path)
         assert len(caught.value.lines()) == 1
+
+
+class TestRenewal:
+    def test_beside_the_sweep(self, tmp_path: Path) -> None:
+        plan = product([configuration()], folds=(2, 3))
+        ledger = Ledger.open(tmp_path)
+        ledger.write_plan(plan)
+        ledger.record(finish(plan.trials[0]))
+        with TableRenewal(tmp_path, seconds=0) as renewal:
+            renewal.news()
+            wait_for(lambda: (tmp_path / "tables" / "parameters.csv").exists())
+        rows = read(tmp_path / "tables" / "trials.csv")
+        assert column(rows, "status") == ["finished", "pending"]
+
+    def test_none_is_due_yet(self, tmp_path: Path) -> None:
+        Ledger.open(tmp_path).write_plan(product([configuration()]))
+        with TableRenewal(tmp_path) as renewal:
+            renewal.news()
+        assert not (tmp_path / "tables").exists()
+
+    def test_a_fault_comes_to_light_with_the_next_news(self, tmp_path: Path) -> None:
+        Ledger.open(tmp_path).write_plan(product([configuration()]))
+        (tmp_path / "tables").write_text("a file")
+        refused = pytest.raises(RunDirectoryError, match="tables: cannot write")
+        with refused, TableRenewal(tmp_path, seconds=0) as renewal:
+            wait_for(renewal.news)
+
+    def test_broken_off_it_leaves_the_tables_as_they_were(self, tmp_path: Path) -> None:
+        plan = product([configuration()], folds=(2, 3))
+        write(tmp_path, plan, [finish(plan.trials[0])])
+        before = contents(tmp_path)
+        Ledger.open(tmp_path).record(finish(plan.trials[1]))
+        with pytest.raises(InterruptionError):
+            write_tables(tmp_path, stop=lambda: True)
+        assert contents(tmp_path) == before
+
+
+def wait_for(done: Callable[[], object], seconds: float = 20.0) -> None:
+    """Ask until it is done."""
+    end = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.01)

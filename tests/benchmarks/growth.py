@@ -274,14 +274,16 @@ def phase_plots(folder: Path) -> Callable[[], None]:
 
 def phase_page(folder: Path) -> Callable[[], None]:
     """The page, from the tables and pictures that are there."""
+    from orchestrator.outcomes import Results
     from orchestrator.plot import Plot
     from orchestrator.report import write_report
 
     paths = sorted((folder / "run" / "plots").glob("*.png"))
     plots = [Plot(path, "plots", path.stem, path.stem) for path in paths]
+    plan = Results.read(folder / "run").plan
 
     def write() -> None:
-        write_report(folder / "run", plots, running=False)
+        write_report(folder / "run", plots, running=False, plan=plan)
 
     return write
 
