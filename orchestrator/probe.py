@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch.profiler import ProfilerActivity
 
-from orchestrator.batches import EVALUATION_BATCH
 from orchestrator.device import choose_device
 from orchestrator.packing import Need
 from orchestrator.records import TrialFailure
@@ -20,6 +19,9 @@ from orchestrator.trial import TrialInput, TrialRun
 
 _BATCHES = 3
 """Full batches of a tried epoch; the last one takes in another clip, the most that can be."""
+
+_EVALUATED = 256
+"""Clips evaluated at most: no fewer than an evaluation batch has."""
 
 _EPOCHS = 4
 """One more than are run: the end of a trial is of no interest here."""
@@ -70,8 +72,8 @@ def shortened(given: TrialInput) -> TrialInput:
     clips = _BATCHES * configuration.train.batch_size + 1
     few = SplitData(
         split.train[:clips],
-        split.val[:EVALUATION_BATCH],
-        None if split.test is None else split.test[:EVALUATION_BATCH],
+        split.val[:_EVALUATED],
+        None if split.test is None else split.test[:_EVALUATED],
     )
     train = configuration.train.model_copy(update={"epochs": _EPOCHS, "early_stopping": None})
     trial = replace(given.trial, configuration=replace(configuration, train=train))
