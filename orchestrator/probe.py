@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch.profiler import ProfilerActivity
 
+from orchestrator.batches import EVALUATION_BATCH
 from orchestrator.device import choose_device
 from orchestrator.packing import Need
 from orchestrator.records import TrialFailure
@@ -20,9 +21,6 @@ from orchestrator.trial import TrialInput, TrialRun
 
 _BATCHES = 3
 """Full batches of a tried epoch; the last one takes in another clip, the most that can be."""
-
-_EVALUATED = 256
-"""Clips evaluated at most: no fewer than an evaluation batch has."""
 
 _COMPUTE_MODE = 20
 """CU_DEVICE_ATTRIBUTE_COMPUTE_MODE; its value 0 lets any number of processes in."""
@@ -93,8 +91,8 @@ def shortened(given: TrialInput) -> TrialInput:
     clips = _BATCHES * configuration.train.batch_size + 1
     few = SplitData(
         split.train[:clips],
-        split.val[:_EVALUATED],
-        None if split.test is None else split.test[:_EVALUATED],
+        split.val[:EVALUATION_BATCH],
+        None if split.test is None else split.test[:EVALUATION_BATCH],
     )
     train = configuration.train.model_copy(update={"epochs": _EPOCHS, "early_stopping": None})
     trial = replace(given.trial, configuration=replace(configuration, train=train))

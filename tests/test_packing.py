@@ -167,7 +167,7 @@ def test_a_trial_is_tried_out_in_three_batches() -> None:
     features = np.zeros((1000, *FEATURES.shape), dtype=np.float32)
     tried = trial(batch_size=16, epochs=1, early_stopping={"patience": 1})
     short = shortened(TrialInput(tried, features, rows % 3, split, classes=3, gpus=0.25))
-    assert [len(part) for part in (short.split.train, short.split.val)] == [49, 200]
+    assert [len(part) for part in (short.split.train, short.split.val)] == [49, 64]
     assert short.trial.configuration.train.batch_size == 16
     assert short.gpus == 1
 
