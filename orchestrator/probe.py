@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import math
 import time
@@ -21,6 +22,9 @@ from orchestrator.trial import TrialInput, TrialRun
 _BATCHES = 3
 """Full batches of a tried epoch; the last one takes in another clip, the most that can be."""
 
+_COMPUTE_MODE = 20
+"""CU_DEVICE_ATTRIBUTE_COMPUTE_MODE; its value 0 lets any number of processes in."""
+
 _EPOCHS = 4
 """One more than are run: the end of a trial is of no interest here."""
 
@@ -36,12 +40,14 @@ def probe(given: TrialInput) -> Need:
     left out of an epoch are added to the memory, as a trial moves its splits to the GPU.
 
     Raises:
-        ProbeError: the trial failed, or there is no GPU.
+        ProbeError: the trial failed, or there is no GPU that could be shared.
     """
     try:
         device = choose_device(1.0)
     except RuntimeError as error:
         raise ProbeError(str(error)) from error
+    if _exclusive():
+        raise ProbeError("the GPU takes one process at a time (its compute mode is not default)")
     few = shortened(given)
     torch.cuda.init()
     # What an earlier trial of this process left behind.
@@ -62,6 +68,21 @@ def probe(given: TrialInput) -> Need:
         seconds=seconds * _worked(given.split) / _worked(few.split),
         busy=min(1.0, kernels / seconds) if kernels else None,
     )
+
+
+def _exclusive() -> bool:
+    """Whether a GPU refuses a second process, as clusters set them up; asked of CUDA's driver."""
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    device, mode = ctypes.c_int(), ctypes.c_int()
+    failed = (
+        driver.cuInit(0)
+        or driver.cuDeviceGet(ctypes.byref(device), 0)
+        or driver.cuDeviceGetAttribute(ctypes.byref(mode), _COMPUTE_MODE, device)
+    )
+    return not failed and mode.value != 0
 
 
 def shortened(given: TrialInput) -> TrialInput:

@@ -537,7 +537,8 @@ def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Eve
     observer.gpus_shared(f"gpu: auto: trying out {tried}")
     needs = _needs(share, groups, nodes, stop)
     packing = pack(groups, needs, room)
-    observer.gpus_shared(sentence(packing, needs))
+    if not stop.is_set():
+        observer.gpus_shared(sentence(packing, needs))
     return packing
 
 

@@ -65,7 +65,7 @@ def test_packed_trials_give_what_they_give_alone(
         options = ["--set", "resources.gpu=1"] if gpu == "1" else []
         ended = foldgrid("run", spec, "--out", out, *options)
         assert ended.code == 0, ended.err
-        if gpu == "auto":
+        if gpu == "auto" and torch.cuda.device_count() < 4:
             assert "trials a GPU (each at most" in ended.err
     alone = read(runs.pop("1"), "epochs.csv")
     for out in runs.values():
@@ -101,9 +101,9 @@ def test_a_process_is_held_to_its_share() -> None:
             torch.empty(wanted, dtype=torch.uint8, device=device)
         # A process is kept for trials with other shares.
         limit_memory(device, 1 / 2)
-        del (taken := [torch.empty(wanted, dtype=torch.uint8, device=device)])[0]
+        taken = torch.empty(wanted, dtype=torch.uint8, device=device)
         assert torch.cuda.max_memory_reserved(device) <= total / 2 - CONTEXT_BYTES
-        assert not taken
+        del taken
     finally:
         limit_memory(device, 1.0)
         torch.cuda.empty_cache()

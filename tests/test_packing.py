@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from features.spec import LogMelSpec
 from models.spec import Cnn1dSpec, CnnTransformerSpec, ModelSpec
 from orchestrator.capacity import Capacity
 from orchestrator.device import limit_memory, trial_settings
+from orchestrator.forecast import Forecast
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.packing import (
     CONTEXT_BYTES,
@@ -216,10 +218,11 @@ def test_the_plan_says_that_a_share_is_measured(write_spec: Any) -> None:
     sweep = load_sweep(write_spec(), (), ())
     experiment = make_experiment(sweep, load_dataset(sweep))
     capacity = Capacity(1, 10**9, cpu=1, gpu=1.0, cores=8, gpus=2, measured=True)
-    assert as_values(experiment, capacity)["resources"] == {"cpu": 1, "gpu": "auto"}
-    lines = as_lines(experiment, capacity)
+    time, out = Forecast(0, None, None), Path("out")
+    assert as_values(experiment, capacity, time)["resources"] == {"cpu": 1, "gpu": "auto"}
+    lines = as_lines(experiment, capacity, time, out)
     assert any("measured when the run starts; at least 2 at once" in line for line in lines)
-    lines = as_lines(experiment, replace(capacity, gpu=0.5, measured=False))
+    lines = as_lines(experiment, replace(capacity, gpu=0.5, measured=False), time, out)
     assert any("0.5 GPU; 4 at once" in line for line in lines)
 
 
