@@ -12,8 +12,8 @@ EVALUATION_BATCH = 16
 """Clips in an evaluation batch on a CPU, the same for every trial: sums depend on it in the last
 bit. So few, because what a larger batch makes lies outside the caches, in new pages each time."""
 
-GPU_EVALUATION_BATCH = 256
-"""The same on a GPU, which a smaller batch does not fill."""
+GPU_EVALUATION_BATCH = 64
+"""The same on a GPU, which a smaller batch does not fill; a larger one takes memory of others."""
 
 
 class ClipSet:
