@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn.functional import avg_pool2d, max_pool2d
 
 from models.outputs import AuxiliaryLogits
+from models.picture import channels_together
 
 __all__ = ["AUXILIARY_WEIGHT", "GoogLeNet", "four_by_four", "googlenet"]
 
@@ -116,7 +117,7 @@ class GoogLeNet(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor | AuxiliaryLogits:
         """Map a batch of features to logits `[b, k]`, in training with the auxiliary ones."""
-        maps = _halved(self.three(self.stem(self.picture(features))))
+        maps = _halved(self.three(self.stem(channels_together(self.picture(features)))))
         read = []
         for block in self.four:
             maps = block(maps)

@@ -9,7 +9,18 @@ from torch import nn
 
 from models.spec import InputSpec
 
-__all__ = ["BandsPicture", "Normalized", "picture"]
+__all__ = ["BandsPicture", "Normalized", "channels_together", "picture"]
+
+
+def channels_together(pictures: torch.Tensor) -> torch.Tensor:
+    """Pictures `[b, c, h, w]` with the channels of a pixel together in memory, on a CPU.
+
+    What a network makes of them has that layout too, in which a CPU is up to twice as fast.
+    """
+    if pictures.device.type != "cpu":
+        return pictures
+    # Not `contiguous`, which leaves pictures of one channel in a layout that counts as the other.
+    return pictures.clone(memory_format=torch.channels_last)
 
 
 class BandsPicture(nn.Module):

@@ -6,6 +6,8 @@ import torch
 from torch import nn
 from torch.nn.functional import relu
 
+from models.picture import channels_together
+
 __all__ = ["STAGES", "BasicBlock", "ResNet", "resnet34"]
 
 STAGES = ((64, 3), (128, 4), (256, 6), (512, 3))
@@ -57,7 +59,7 @@ class ResNet(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map a batch of features to logits `[b, k]`."""
-        maps: torch.Tensor = self.blocks(self.stem(self.picture(features)))
+        maps: torch.Tensor = self.blocks(self.stem(channels_together(self.picture(features))))
         logits: torch.Tensor = self.classifier(maps.mean(dim=(2, 3)))
         return logits
 

@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 from models.outputs import AuxiliaryLogits
-from models.picture import Normalized, picture
+from models.picture import Normalized, channels_together, picture
 from models.spec import InputSpec, TorchvisionSpec
 from models.weights import WeightsError, load_weights
 
@@ -84,7 +84,7 @@ class TorchvisionClassifier(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor | AuxiliaryLogits:
         """Map a batch of features to logits `[b, k]`, in training maybe with auxiliary ones."""
-        output = self.network(self.picture(features))
+        output = self.network(channels_together(self.picture(features)))
         if isinstance(output, torch.Tensor):
             return output
         logits, *auxiliary = output

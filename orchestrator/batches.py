@@ -8,8 +8,12 @@ from numpy.typing import NDArray
 
 from features.arrays import FeatureArray
 
-EVALUATION_BATCH = 64
-"""Clips in an evaluation batch, the same for every trial: sums depend on it in the last bit."""
+EVALUATION_BATCH = 16
+"""Clips in an evaluation batch on a CPU, the same for every trial: sums depend on it in the last
+bit. So few, because what a larger batch makes lies outside the caches, in new pages each time."""
+
+GPU_EVALUATION_BATCH = 64
+"""The same on a GPU, which a smaller batch does not fill; a larger one takes memory of others."""
 
 
 class ClipSet:
@@ -82,7 +86,9 @@ class ClipSet:
 
     def ordered(self) -> list[torch.Tensor]:
         """Positions in order, in batches for evaluation."""
-        return _cut(torch.arange(len(self), device=self.labels.device), EVALUATION_BATCH)
+        device = self.labels.device
+        size = EVALUATION_BATCH if device.type == "cpu" else GPU_EVALUATION_BATCH
+        return _cut(torch.arange(len(self), device=device), size)
 
     def _gathered(self, positions: torch.Tensor) -> torch.Tensor:
         # torch's own memory is aligned the same way each time, which vector code can depend on.

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from orchestrator.hyperparameters import AdamSpec, OptimizerSpec, SgdSpec
 
 
-def make_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer of a specification over the parameters that are to be trained.
+def make_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
+    """The optimizer of a specification over the model's trainable parameters.
 
     Raises:
         ValueError: no parameter is trainable.
     """
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    trainable = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trainable:
         raise ValueError("the model has no trainable parameter")
+    fused = _can_be_fused(model, trainable)
     if isinstance(spec, SgdSpec):
         return SGD(
             trainable,
@@ -26,7 +25,17 @@ def make_optimizer(spec: OptimizerSpec, parameters: Iterable[nn.Parameter]) -> O
             momentum=spec.momentum,
             nesterov=spec.nesterov,
             weight_decay=spec.weight_decay,
+            fused=fused,
         )
-    if isinstance(spec, AdamSpec):
-        return Adam(trainable, lr=spec.lr, weight_decay=spec.weight_decay)
-    return AdamW(trainable, lr=spec.lr, weight_decay=spec.weight_decay)
+    kind = Adam if isinstance(spec, AdamSpec) else AdamW
+    return kind(trainable, lr=spec.lr, weight_decay=spec.weight_decay, fused=fused)
+
+
+def _can_be_fused(model: nn.Module, trainable: list[nn.Parameter]) -> bool:
+    """Whether one pass over the memory can do a whole step, two to three times as fast.
+
+    A user's model may have complex parameters, or an embedding with sparse gradients.
+    """
+    sparse = any(getattr(module, "sparse", False) is True for module in model.modules())
+    known = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trainable)
+    return known and not sparse

@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 from torch.profiler import ProfilerActivity
 
-from orchestrator.batches import EVALUATION_BATCH
+from orchestrator.batches import GPU_EVALUATION_BATCH
 from orchestrator.device import choose_device
 from orchestrator.packing import Need
 from orchestrator.records import TrialFailure
@@ -91,8 +91,8 @@ def shortened(given: TrialInput) -> TrialInput:
     clips = _BATCHES * configuration.train.batch_size + 1
     few = SplitData(
         split.train[:clips],
-        split.val[:EVALUATION_BATCH],
-        None if split.test is None else split.test[:EVALUATION_BATCH],
+        split.val[:GPU_EVALUATION_BATCH],
+        None if split.test is None else split.test[:GPU_EVALUATION_BATCH],
     )
     train = configuration.train.model_copy(update={"epochs": _EPOCHS, "early_stopping": None})
     trial = replace(given.trial, configuration=replace(configuration, train=train))

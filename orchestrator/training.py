@@ -127,7 +127,7 @@ class Fit:
             if rows is not None and not len(rows):
                 raise ValueError(f"the {name} split has no clips")
         self.model = model.to(device)
-        self.optimizer = make_optimizer(spec.optimizer, self.model.parameters())
+        self.optimizer = make_optimizer(spec.optimizer, self.model)
         self.epoch = 0
         self._spec = spec
         self._seeds = seeds

@@ -178,7 +178,7 @@ def test_evaluation_batches_are_constant() -> None:
         model = Recorder()
         make_fit(model, data, batch_size=batch_size).run_epoch()
         sizes.append([len(batch) for batch in model.evaluated])
-    assert sizes[0] == sizes[1] == [EVALUATION_BATCH, EVALUATION_BATCH, 150 - 2 * EVALUATION_BATCH]
+    assert sizes[0] == sizes[1] == [EVALUATION_BATCH] * 9 + [150 - 9 * EVALUATION_BATCH]
 
 
 def test_test_every_epoch_fills_the_rows_and_changes_nothing_else() -> None:
@@ -465,11 +465,34 @@ def test_a_model_may_keep_a_tensor_from_evaluation() -> None:
 def test_optimizers(spec: Any, kind: type, settings_of: dict[str, object]) -> None:
     model = linear()
     next(model.parameters()).requires_grad_(False)
-    optimizer = make_optimizer(spec, model.parameters())
+    optimizer = make_optimizer(spec, model)
     assert type(optimizer) is kind
     (group,) = optimizer.param_groups
     assert {name: group[name] for name in settings_of} == settings_of
     assert len(group["params"]) == 1
+    assert _after_three_steps(optimizer) == pytest.approx(
+        _after_three_steps(kind(group["params"], **settings_of)), rel=1e-6
+    )
+
+
+def _after_three_steps(optimizer: torch.optim.Optimizer) -> list[float]:
+    (parameter,) = optimizer.param_groups[0]["params"]
+    start = torch.linspace(-1, 1, parameter.numel()).view_as(parameter)
+    with torch.no_grad():
+        parameter.copy_(start)
+    for step in range(3):
+        parameter.grad = torch.sin(start * (step + 1))
+        optimizer.step()
+    return [float(value) for value in parameter.detach().flatten()]
+
+
+def test_a_model_with_sparse_gradients_can_be_trained() -> None:
+    embedding = nn.Embedding(5, 3, sparse=True)
+    optimizer = make_optimizer(SgdSpec(lr=1.0), embedding)
+    before = embedding.weight.detach().clone()
+    embedding(torch.tensor([1])).sum().backward()
+    optimizer.step()
+    assert (embedding.weight.detach() - before)[:2].tolist() == [[0.0] * 3, [-1.0] * 3]
 
 
 def test_a_trial_uses_one_thread_and_gives_it_back() -> None:

@@ -271,7 +271,7 @@ def parts(case: Case) -> dict[str, float]:
         ClipSet(data.features, data.labels, rows, torch.device("cpu"))
         for rows in (data.split.train, data.split.val)
     )
-    optimizer = make_optimizer(OPTIMIZER, model.parameters())
+    optimizer = make_optimizer(OPTIMIZER, model)
     loss_of = TrainingLoss(train.labels, CLASSES, smoothing=0.0, class_weights="none")
     spent: dict[str, list[float]] = {}
     for epoch in range(4):
