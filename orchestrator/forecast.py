@@ -6,9 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from orchestrator.costs import Costs, kind, longest_first
+from orchestrator.errors import RunDirectoryError
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Experiment
 from orchestrator.provenance import runs
+from orchestrator.records import TrialRecord
 from orchestrator.remaining import makespan
 from orchestrator.trials import Trial
 
@@ -42,17 +44,14 @@ def forecast(experiment: Experiment, ledger: Ledger, workers: int) -> Forecast:
         experiment: what is to be run.
         ledger: of its run directory, which need not exist.
         workers: how many trials run at once.
-
-    Raises:
-        RunDirectoryError: a record is of another format version, or not readable.
     """
     finished = _finished(experiment, ledger)
-    if not finished:
-        return Forecast(0, None, None)
     costs = Costs(experiment.split_of)
     for trial in _sample(finished.values()):
-        record = ledger.directory.record(trial)
-        if record is not None:
+        record = _record(ledger, trial)
+        if record is None:
+            finished.pop(trial.id)
+        else:
             costs.note_record(trial, record)
     if not costs.measured:
         return Forecast(0, None, None)
@@ -63,6 +62,14 @@ def forecast(experiment: Experiment, ledger: Ledger, workers: int) -> Forecast:
         whole_seconds=_seconds(trials, costs, {}, workers),
         left_seconds=_seconds(pending, costs, ledger.saved_epochs(pending), workers),
     )
+
+
+def _record(ledger: Ledger, trial: Trial) -> TrialRecord | None:
+    """None where it cannot be read or used: a run says so, and the plan needs it for nothing."""
+    try:
+        return ledger.directory.record(trial)
+    except RunDirectoryError:
+        return None
 
 
 def _finished(experiment: Experiment, ledger: Ledger) -> dict[str, Trial]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
@@ -34,8 +35,16 @@ def make_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
 def _can_be_fused(model: nn.Module, trainable: list[nn.Parameter]) -> bool:
     """Whether one pass over the memory can do a whole step, two to three times as fast.
 
-    A user's model may have complex parameters, or an embedding with sparse gradients.
+    A user's model may have complex parameters, an embedding with sparse gradients, or a view of
+    other weights as a parameter: there the pass would go over memory that is not the parameter's.
     """
     sparse = any(getattr(module, "sparse", False) is True for module in model.modules())
     known = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in trainable)
-    return known and not sparse
+    return known and not sparse and all(map(_is_dense, trainable))
+
+
+def _is_dense(parameter: nn.Parameter) -> bool:
+    """Whether its values fill a piece of memory, each once."""
+    if parameter.is_contiguous():
+        return True
+    return parameter.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last)

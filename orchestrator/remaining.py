@@ -6,12 +6,15 @@ the same with the trials' estimated seconds.
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from statistics import median
+from typing import Concatenate, ParamSpec, TypeVar
 
 from orchestrator.costs import Costs
 from orchestrator.trials import Trial
@@ -37,6 +40,23 @@ def makespan(running: Iterable[float], waiting: Iterable[float], workers: int) -
     for seconds in waiting:
         heapreplace(ends, ends[0] + seconds)
     return max(ends)
+
+
+_Given = ParamSpec("_Given")
+_Value = TypeVar("_Value")
+
+
+def _alone(
+    method: Callable[Concatenate[Remaining, _Given], _Value],
+) -> Callable[Concatenate[Remaining, _Given], _Value]:
+    """Let one thread at a time into a method: the display has a thread of its own, and asks."""
+
+    @functools.wraps(method)
+    def locked(self: Remaining, /, *args: _Given.args, **kwargs: _Given.kwargs) -> _Value:
+        with self.lock:
+            return method(self, *args, **kwargs)
+
+    return locked
 
 
 @dataclass(slots=True)
@@ -67,6 +87,9 @@ class Remaining:
     only as long as its trial has no second one; what it takes longer belongs, with all else
     that is not training, to the seconds that each trial costs beside its epochs. That of a new
     worker, which warms up longest, counts only as long as nothing else has been measured.
+
+    Attributes:
+        lock: held by whoever tells or asks.
     """
 
     def __init__(self, trials: Sequence[Trial], costs: Costs, done: Mapping[str, int]) -> None:
@@ -77,6 +100,7 @@ class Remaining:
             costs: their seconds; what is learnt goes there.
             done: epochs that checkpoints spare, by the trial's identity.
         """
+        self.lock = threading.Lock()
         self._costs = costs
         self._trials = {trial.id: trial for trial in trials}
         self._waiting = {trial.id: done.get(trial.id, 0) for trial in trials}
@@ -88,6 +112,7 @@ class Remaining:
         self._learnt = False
         self._told: tuple[float, float, float] | None = None
 
+    @_alone
     def started(self, trial: str, epoch: int, now: float) -> None:
         """A trial got a worker and goes on at an epoch."""
         self._waiting.pop(trial, None)
@@ -95,6 +120,7 @@ class Remaining:
         if self._free:
             self._gaps.append(now - self._free.popleft())
 
+    @_alone
     def epoch(self, trial: str, epoch: int, seconds: float, now: float) -> None:
         """A running trial ended an epoch, counted from 0, that took it so long."""
         run = self._running[trial]
@@ -124,12 +150,14 @@ class Remaining:
             run.first = 0.0
         self._costs.note(trial, 1, seconds)
 
+    @_alone
     def again(self, trial: str, now: float) -> None:
         """A running trial lost its worker and waits for another one, before all others."""
         if self._running.pop(trial, None) is not None:
             self._free.append(now)
         self._waiting = {trial: 0} | self._waiting
 
+    @_alone
     def ended(self, trial: str, now: float, *, well: bool) -> None:
         """A trial came to its end."""
         run = self._running.pop(trial, None)
@@ -145,6 +173,7 @@ class Remaining:
             trained = (run.done - run.given) * self._costs.epoch_seconds(known)
             self._beside.append(now - run.begun - trained)
 
+    @_alone
     def seconds(self, now: float) -> float | None:
         """Until the last trial ends; None as long as nothing has been measured or has started."""
         if not (self._running or self._waiting):

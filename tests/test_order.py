@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import shutil
+import threading
 from itertools import pairwise
 from pathlib import Path
 
@@ -213,6 +214,31 @@ def test_a_worker_that_is_gone_is_not_counted_on() -> None:
     assert remaining.seconds(50.0) == pytest.approx(70, abs=1)
 
 
+def test_the_display_may_ask_while_the_sweep_goes_on() -> None:
+    trials = [trial(epochs=1, seed=seed) for seed in range(3000)]
+    remaining = Remaining(trials, Costs(SPLITS), {})
+    faults: list[Exception] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        now = 0.0
+        try:
+            while not over.is_set():
+                remaining.seconds(now := now + 1e6)
+        except Exception as error:
+            faults.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    for i, known in enumerate(trials):
+        remaining.started(known.id, 0, float(i))
+        remaining.epoch(known.id, 0, 1.0, float(i))
+        remaining.ended(known.id, float(i), well=True)
+    over.set()
+    asking.join()
+    assert not faults
+
+
 def test_the_last_worker_does_not_end_alone() -> None:
     """Eight trials of 1 s and one of 4 s on two workers: 8 s in plan order, 6 s longest first."""
     plan_order = [1.0] * 8 + [4.0]
@@ -287,3 +313,17 @@ def test_plan_invents_no_time(foldgrid, mixed: tuple[Path, Path], tmp_path: Path
     assert "time: not known before a trial has finished" in text
     other = foldgrid("plan", spec, "--json", "--out", out, "--set", "train.epochs=9")
     assert json.loads(other.out)["whole_seconds"] is None
+
+
+def test_plan_needs_no_record_that_it_can_read(
+    foldgrid, mixed: tuple[Path, Path], tmp_path: Path
+) -> None:
+    spec, out = mixed
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    damaged, later, *_ = sorted(copy.glob("trials/*/result.json"))
+    damaged.write_text("{")
+    later.write_text(later.read_text().replace('"format_version": ', '"format_version": 9'))
+    found = plan(foldgrid, spec, copy)
+    assert found["finished"] == 2
+    assert found["left_seconds"] > 0

@@ -495,6 +495,18 @@ def test_a_model_with_sparse_gradients_can_be_trained() -> None:
     assert (embedding.weight.detach() - before)[:2].tolist() == [[0.0] * 3, [-1.0] * 3]
 
 
+@pytest.mark.parametrize("spec", [SgdSpec(lr=1.0, momentum=0.9), AdamSpec(lr=1.0)])
+def test_a_parameter_that_is_a_view_of_other_weights_is_trained_alone(spec: Any) -> None:
+    whole = torch.zeros(4, 8)
+    model = nn.Linear(4, 4, bias=False)
+    model.weight = nn.Parameter(whole[:, :4])
+    optimizer = make_optimizer(spec, model)
+    model.weight.grad = torch.ones(4, 4)
+    optimizer.step()
+    torch.testing.assert_close(model.weight.detach(), -torch.ones(4, 4))
+    assert whole[:, 4:].tolist() == [[0.0] * 4] * 4
+
+
 def test_a_trial_uses_one_thread_and_gives_it_back() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
