@@ -123,6 +123,7 @@ def tune_function(folder: Path) -> None:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     here = str(Path(__file__).parent)
     ray.init(
+        address="local",
         num_cpus=CORES,
         include_dashboard=False,
         log_to_driver=False,

@@ -3,11 +3,19 @@
     python tests/benchmarks/orchestration.py [TRIALS ...] [--functions 40]
 
 One-epoch trials of `cnn1d` on a tiny part of the synthetic sounds (100 and 1,000 of them, unless
-told otherwise): in a plain loop over the same trial code (`--executor serial`), through Ray with as
-many workers as there are cores, and, some fewer, as function trainables of Ray Tune that call the
-same trial code with features from the object store. The columns: start-up, until the first trial
-begins; wall, from then to the last record; orchestration, (workers x wall - the sum of
-`train_seconds`) / trials; and how many times as long as foldgrid's a trial's orchestration is.
+told otherwise), each row in processes of its own:
+
+limit      the trial code alone in one bare process a core, no results kept. Its seconds of
+           training, with all cores busy, are what the others are measured against.
+loop       the trial code alone in one process, one trial after the other.
+serial     `foldgrid run --executor serial`: the loop, with ledger, progress and tables.
+foldgrid   `foldgrid run`, on Ray, with as many workers as there are cores.
+functions  function trainables of Ray Tune that call the trial code with features from the object
+           store; some fewer trials, as each takes seconds.
+
+The columns: start-up, from the launch to the first trial; wall, from then to the last trial's end;
+beside, wall a trial less the limit's training a trial and core; ratio, how many times foldgrid's;
+in all, the same with the start-up counted in.
 """
 
 from __future__ import annotations
@@ -20,11 +28,16 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
+if TYPE_CHECKING:
+    from orchestrator.trial import TrialInput
 
 SPEC = """\
 name: orchestration
@@ -39,26 +52,34 @@ train:
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+Times = list[tuple[float, float, float]]
+"""Begin, wall seconds and seconds of training, by trial."""
+
 
 @dataclass(frozen=True)
 class Figures:
-    """Seconds of start-up and of the sweep, and beside training a trial."""
+    """Trials, seconds of start-up and of the sweep, and seconds of training in all."""
 
+    trials: int
     start: float
     wall: float
-    each: float
+    trained: float
+
+    def beside(self, pure: float, workers: int) -> float:
+        """Seconds a trial beside so many of training."""
+        return self.wall / self.trials - pure / workers
 
 
-def figures(launched: float, workers: int, times: list[tuple[float, float, float]]) -> Figures:
-    """From begin, wall and training time of each trial."""
+def figures(launched: float, times: Times) -> Figures:
+    """Sum up what the trials say."""
     first = min(begun for begun, _, _ in times)
     wall = max(begun + took for begun, took, _ in times) - first
-    trained = sum(seconds for _, _, seconds in times)
-    return Figures(first - launched, wall, (workers * wall - trained) / len(times))
+    return Figures(len(times), first - launched, wall, sum(trained for _, _, trained in times))
 
 
-def foldgrid(spec: Path, out: Path, executor: str, workers: int) -> Figures:
+def foldgrid(spec: Path, folder: Path, executor: str) -> Figures:
     """One whole run."""
+    out = folder / f"{spec.stem}-{executor}"
     command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--out", str(out)]
     launched = time.time()
     subprocess.run([*command, "--executor", executor, "--quiet"], check=True, capture_output=True)
@@ -67,22 +88,21 @@ def foldgrid(spec: Path, out: Path, executor: str, workers: int) -> Figures:
     starts = [datetime.fromisoformat(row["started"]).timestamp() for row in rows]
     walls = [float(row["wall_seconds"]) for row in rows]
     trained = [float(row["train_seconds"]) for row in rows]
-    return figures(launched, workers, list(zip(starts, walls, trained, strict=True)))
+    return figures(launched, list(zip(starts, walls, trained, strict=True)))
 
 
-def functions(spec: Path, out: Path) -> Figures:
-    """The same trials as function trainables, in a process of their own."""
+def alone(name: str, spec: Path, folder: Path) -> Figures:
+    """One of the functions below in a process of its own."""
+    out = folder / f"{spec.stem}-{name}.json"
     launched = time.time()
-    command = [sys.executable, __file__, "--as-functions", str(spec), str(out)]
+    command = [sys.executable, __file__, "--contender", name, str(spec), str(out)]
     subprocess.run(command, check=True, capture_output=True)
-    times = json.loads((out / "times.json").read_text(encoding="utf-8"))
-    return figures(launched, CORES, [tuple(row) for row in times])
+    return figures(launched, [tuple(row) for row in json.loads(out.read_text(encoding="utf-8"))])
 
 
-def run_functions(spec: Path, out: Path) -> None:
-    """Run every trial as a function trainable; write begin, wall and training time of each."""
-    import ray
-    from ray import tune
+def inputs(spec: Path) -> Iterator[TrialInput]:
+    """Everything that each trial needs."""
+    import numpy as np
 
     from features.cache import cache_root, features_of
     from orchestrator.plan import load_dataset, make_experiment
@@ -96,29 +116,76 @@ def run_functions(spec: Path, out: Path) -> None:
     (split,) = experiment.splits
     rows = SplitData(*(np.array(part) for part in (split.train, split.val, split.test)))
     labels = np.array([clip.label for clip in experiment.dataset.clips], dtype=np.int64)
-    trials = experiment.plan.trials
+    for trial in experiment.plan.trials:
+        yield TrialInput(trial, np.asarray(found.array), labels, rows, 10)
+
+
+def run_timed(given: TrialInput) -> tuple[float, float, float]:
+    """Run a trial; its begin, wall seconds and seconds of training."""
+    from orchestrator.trial import run_trial
+
+    begun, clock = time.time(), time.perf_counter()
+    record = run_trial(given)
+    return begun, time.perf_counter() - clock, record.timing.train_seconds
+
+
+def some(arguments: tuple[Path, int, int]) -> Times:
+    """Every so manieth trial, from one on."""
+    from orchestrator.trial import warm_up
+
+    spec, first, step = arguments
+    warm_up()
+    return [run_timed(given) for given in list(inputs(spec))[first::step]]
+
+
+def limit(spec: Path) -> Times:
+    """One bare process a core."""
+    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
+        parts = pool.map(some, [(spec, own, CORES) for own in range(CORES)])
+        return [row for part in parts for row in part]
+
+
+def loop(spec: Path) -> Times:
+    """One bare process."""
+    return some((spec, 0, 1))
+
+
+def functions(spec: Path) -> Times:
+    """Every trial as a function trainable."""
+    import ray
+    from ray import tune
+
+    given = list(inputs(spec))
+    features = given[0].features
+    bare = [(i.trial, i.labels, i.split, i.classes) for i in given]
 
     def trainable(config: dict[str, int], features: object) -> None:
-        from orchestrator.trial import run_trial
+        from orchestrator.trial import TrialInput
 
-        begun, clock = time.time(), time.perf_counter()
-        given = TrialInput(trials[config["trial"]], features, labels, rows, 10)
-        record = run_trial(given)
-        accuracy = record.val.scores.accuracy
-        took = time.perf_counter() - clock
-        row = {"begun": begun, "took": took, "trained": record.timing.train_seconds}
-        tune.report(row | {"val_accuracy": accuracy})
+        trial, labels, rows, classes = bare[config["trial"]]
+        begun, took, trained = run_timed(TrialInput(trial, features, labels, rows, classes))
+        tune.report({"begun": begun, "took": took, "trained": trained})
 
-    ray.init(num_cpus=CORES, include_dashboard=False, log_to_driver=False)
-    with_features = tune.with_parameters(trainable, features=np.asarray(found.array))
-    tuner = tune.Tuner(
-        tune.with_resources(with_features, {"cpu": 1}),
-        param_space={"trial": tune.grid_search(list(range(len(trials))))},
-        run_config=tune.RunConfig(storage_path=str(out / "tune"), verbose=0),
+    here = str(Path(__file__).parent)
+    ray.init(
+        address="local",
+        num_cpus=CORES,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([here, *sys.path[1:]])}},
     )
-    results = [result.metrics or {} for result in tuner.fit()]
-    times = [[row["begun"], row["took"], row["trained"]] for row in results]
-    (out / "times.json").write_text(json.dumps(times), encoding="utf-8")
+    with tempfile.TemporaryDirectory() as folder:
+        with_features = tune.with_parameters(trainable, features=features)
+        tuner = tune.Tuner(
+            tune.with_resources(with_features, {"cpu": 1}),
+            param_space={"trial": tune.grid_search(list(range(len(given))))},
+            run_config=tune.RunConfig(storage_path=folder, verbose=0),
+        )
+        results = [result.metrics or {} for result in tuner.fit()]
+    return [(row["begun"], row["took"], row["trained"]) for row in results]
+
+
+CONTENDERS = {"limit": limit, "loop": loop, "functions": functions}
 
 
 def write_spec(folder: Path, trials: int) -> Path:
@@ -132,35 +199,39 @@ def write_spec(folder: Path, trials: int) -> Path:
 def compare(folder: Path, trials: int, most_functions: int) -> None:
     """Run and print one size."""
     spec = write_spec(folder, trials)
-    few = min(trials, most_functions)
-    (folder / f"functions-{trials}").mkdir()
-    found = [
-        ("loop", trials, foldgrid(spec, folder / f"serial-{trials}", "serial", 1)),
-        ("foldgrid", trials, foldgrid(spec, folder / f"ray-{trials}", "ray", CORES)),
-        ("functions", few, functions(write_spec(folder, few), folder / f"functions-{trials}")),
+    bare = alone("limit", spec, folder)
+    pure = bare.trained / trials
+    print(f"\n{trials} trials; pure training {pure:.3f} s a trial, {CORES} at once")
+    print(f"{'':11}{'start-up s':>12}{'wall s':>9}{'beside s':>10}{'ratio':>8}{'in all s':>10}")
+    own = foldgrid(spec, folder, "ray")
+    few = write_spec(folder, min(trials, most_functions))
+    alike = alone("loop", spec, folder)
+    rows = [
+        ("limit", bare, pure, CORES),
+        ("loop", alike, alike.trained / trials, 1),
+        ("serial", foldgrid(spec, folder, "serial"), alike.trained / trials, 1),
+        ("foldgrid", own, pure, CORES),
+        ("functions", alone("functions", few, folder), pure, CORES),
     ]
-    own = found[1][2].each
-    for name, count, row in found:
-        print(
-            f"{name:12}{count:8}{row.start:12.1f}{row.wall:10.1f}{row.each:24.3f}"
-            f"{row.each / own:10.2f}",
-            flush=True,
-        )
+    for name, row, training, workers in rows:
+        beside = row.beside(training, workers)
+        ratio = beside / own.beside(pure, CORES)
+        in_all = beside + row.start / row.trials
+        print(f"{name:11}{row.start:12.1f}{row.wall:9.1f}{beside:10.3f}{ratio:8.2f}{in_all:10.3f}")
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser()
     parser.add_argument("trials", type=int, nargs="*", default=[100, 1000])
     parser.add_argument("--functions", type=int, default=40, help="most function trainables")
-    parser.add_argument("--as-functions", type=Path, nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.as_functions:
-        run_functions(*options.as_functions)
+    if options.contender:
+        name, spec, out = options.contender
+        Path(out).write_text(json.dumps(CONTENDERS[name](Path(spec))), encoding="utf-8")
         return
     print(f"{CORES} cores")
-    titles = f"{'trials':>8}{'start-up s':>12}{'wall s':>10}{'orchestration s/trial':>24}"
-    print(f"{'':12}{titles}{'ratio':>10}")
     with tempfile.TemporaryDirectory() as name:
         for trials in options.trials:
             compare(Path(name), trials, options.functions)
