@@ -123,7 +123,9 @@ class Remaining:
     @_alone
     def epoch(self, trial: str, epoch: int, seconds: float, now: float) -> None:
         """A running trial ended an epoch, counted from 0, that took it so long."""
-        run = self._running[trial]
+        run = self._running.get(trial)
+        if run is None:
+            return
         if epoch < run.done:  # It began anew, as its checkpoint could not be used.
             run.given = epoch
         run.done, run.reported = epoch + 1, now
