@@ -10,6 +10,7 @@ same within 5 %, so that the guess leaves them out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
@@ -99,10 +100,7 @@ def _work(model: ModelSpec, inputs: InputSpec) -> _Work:
         return _Work(5.9e-11 * 1.6e9 * shape[-1] * shape[-2] / 224**2, 10.3)
     if isinstance(model, ResNet34Spec):
         return _Work(4.1e-11 * 3.6e9 * shape[-1] * shape[-2] / 224**2, 22.7)
-    values = 1
-    for length in shape:
-        values *= length
-    return _Work(1e-3 + 3e-8 * values, 1.0)
+    return _Work(1e-3 + 3e-8 * math.prod(shape), 1.0)
 
 
 def _block_seconds(inputs: InputSpec) -> tuple[float, int]:
@@ -282,7 +280,7 @@ def longest_first(
 def _levels(values: set[float]) -> dict[float, int]:
     """0 for the largest value and all that count as equal to it, 1 for the next, and so on."""
     levels: dict[float, int] = {}
-    level, top = -1, float("inf")
+    level, top = -1, math.inf
     for value in sorted(values, reverse=True):
         if value < top * (1 - EQUAL):
             level, top = level + 1, value
