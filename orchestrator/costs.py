@@ -146,6 +146,21 @@ def _augmentations(train: TrainSpec) -> list[str]:
     return [] if train.augment is None else [k for k, v in train.augment if v is not None]
 
 
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A measurement that can be taken back.
+
+    Attributes:
+        trial: what was measured.
+        expected: seconds, weighted.
+        met: seconds, weighted alike.
+    """
+
+    trial: Trial
+    expected: float
+    met: float
+
+
 @dataclass(slots=True)
 class _Sum:
     """Beside each other what was expected and what was met, and how often."""
@@ -188,12 +203,17 @@ class Costs:
         earlier = self._before is not None and self._before.measured
         return earlier or (here is not None and here.count > 0)
 
-    def note(self, trial: Trial, epochs: int, seconds: float) -> None:
-        """Take in the time of some epochs of a trial; negative ones take it back."""
-        expected = epochs * self._base(trial)
+    def note(self, trial: Trial, epochs: int, seconds: float, weight: float = 1.0) -> Note:
+        """Take in the time of some epochs of a trial."""
+        note = Note(trial, weight * epochs * self._base(trial), weight * seconds)
         for scope in self._scope(trial):
-            count = 1 if epochs > 0 else -1
-            self._seconds.setdefault(scope, _Sum()).add(expected, seconds, count)
+            self._seconds.setdefault(scope, _Sum()).add(note.expected, note.met)
+        return note
+
+    def take_back(self, note: Note) -> None:
+        """Forget what was taken in."""
+        for scope in self._scope(note.trial):
+            self._seconds[scope].add(-note.expected, -note.met, -1)
 
     def note_end(self, trial: Trial, epochs: int) -> None:
         """Take in after how many epochs a trial has ended."""
