@@ -10,6 +10,7 @@ same within 5 %, so that the guess leaves them out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass
 from itertools import pairwise
@@ -86,27 +87,24 @@ def prior_seconds(configuration: Configuration, split: Clips) -> float:
 def _work(model: ModelSpec, inputs: InputSpec) -> _Work:
     shape = inputs.shape
     if isinstance(model, Cnn1dSpec):
-        return _Work(2e-4 + 3.8e-11 * _blocks(inputs)[0], 0.6)
+        return _Work(_block_seconds(inputs)[0], 0.6)
     if isinstance(model, CnnTransformerSpec):
-        blocks, steps = _blocks(inputs)
+        blocks, steps = _block_seconds(inputs)
         encoder = model.layers * (steps + 1) * (5 * WIDTH**2 + 2 * (steps + 1) * WIDTH)
-        return _Work(2e-4 + 3.8e-11 * blocks + 9e-11 * encoder, 0.6 + 1.3 * model.layers)
+        return _Work(blocks + 9e-11 * encoder, 0.6 + 1.3 * model.layers)
     if isinstance(model, Cnn2dSpec):
         parameters = model.branches * 0.3 * (model.channels / 16) ** 2
-        return _Work(3e-4 + 5.5e-11 * _pictures(model, inputs), parameters)
+        return _Work(3e-4 + 6e-11 * _pictures(model, inputs), parameters)
     # The published multiply-adds of the two, at 224 x 224.
     if isinstance(model, GoogLeNetSpec):
         return _Work(5.9e-11 * 1.6e9 * shape[-1] * shape[-2] / 224**2, 10.3)
     if isinstance(model, ResNet34Spec):
         return _Work(4.1e-11 * 3.6e9 * shape[-1] * shape[-2] / 224**2, 22.7)
-    values = 1
-    for length in shape:
-        values *= length
-    return _Work(1e-3 + 3e-8 * values, 1.0)
+    return _Work(1e-3 + 3e-8 * math.prod(shape), 1.0)
 
 
-def _blocks(inputs: InputSpec) -> tuple[float, float]:
-    """Multiply-adds of the four blocks of `cnn1d` for one clip, and the time steps they leave."""
+def _block_seconds(inputs: InputSpec) -> tuple[float, int]:
+    """Of the four blocks of `cnn1d` for one clip, and the time steps that they leave."""
     channels, steps = inputs.shape
     samples = inputs.layout == "samples"
     kernel, stride, pool = (80, 16, 4) if samples else (9, 1, 2)
@@ -115,7 +113,8 @@ def _blocks(inputs: InputSpec) -> tuple[float, float]:
     for narrow, wide in pairwise((128, 128, 256, 512)):
         steps //= pool
         total += steps * 3 * narrow * wide
-    return total, steps // pool
+    # The long first convolution of waveforms is done in patches, which is quicker.
+    return 2e-4 + (2.9e-11 if samples else 4.3e-11) * total, steps // pool
 
 
 def _pictures(model: Cnn2dSpec, inputs: InputSpec) -> float:
@@ -145,6 +144,21 @@ def kind(configuration: Configuration) -> str:
 
 def _augmentations(train: TrainSpec) -> list[str]:
     return [] if train.augment is None else [k for k, v in train.augment if v is not None]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A measurement that can be taken back.
+
+    Attributes:
+        trial: what was measured.
+        expected: seconds, weighted.
+        met: seconds, weighted alike.
+    """
+
+    trial: Trial
+    expected: float
+    met: float
 
 
 @dataclass(slots=True)
@@ -189,12 +203,17 @@ class Costs:
         earlier = self._before is not None and self._before.measured
         return earlier or (here is not None and here.count > 0)
 
-    def note(self, trial: Trial, epochs: int, seconds: float) -> None:
-        """Take in the time of some epochs of a trial; negative ones take it back."""
-        expected = epochs * self._base(trial)
+    def note(self, trial: Trial, epochs: int, seconds: float, weight: float = 1.0) -> Note:
+        """Take in the time of some epochs of a trial."""
+        note = Note(trial, weight * epochs * self._base(trial), weight * seconds)
         for scope in self._scope(trial):
-            count = 1 if epochs > 0 else -1
-            self._seconds.setdefault(scope, _Sum()).add(expected, seconds, count)
+            self._seconds.setdefault(scope, _Sum()).add(note.expected, note.met)
+        return note
+
+    def take_back(self, note: Note) -> None:
+        """Forget what was taken in."""
+        for scope in self._scope(note.trial):
+            self._seconds[scope].add(-note.expected, -note.met, -1)
 
     def note_end(self, trial: Trial, epochs: int) -> None:
         """Take in after how many epochs a trial has ended."""
@@ -281,7 +300,7 @@ def longest_first(
 def _levels(values: set[float]) -> dict[float, int]:
     """0 for the largest value and all that count as equal to it, 1 for the next, and so on."""
     levels: dict[float, int] = {}
-    level, top = -1, float("inf")
+    level, top = -1, math.inf
     for value in sorted(values, reverse=True):
         if value < top * (1 - EQUAL):
             level, top = level + 1, value

@@ -16,7 +16,7 @@ from heapq import heapify, heapreplace
 from statistics import median
 from typing import Concatenate, ParamSpec, TypeVar
 
-from orchestrator.costs import Costs
+from orchestrator.costs import Costs, Note
 from orchestrator.trials import Trial
 
 _PATIENCE = 30.0
@@ -69,7 +69,7 @@ class _Running:
         given: epochs that it did not have to run, from a checkpoint.
         done: epochs, those included.
         reported: when it last told of an epoch.
-        first: seconds of the first epoch that it ran, as long as they count.
+        first: of the first epoch that it ran, as long as it counts.
     """
 
     begun: float
@@ -77,7 +77,7 @@ class _Running:
     given: int
     done: int
     reported: float
-    first: float = 0.0
+    first: Note | None = None
 
 
 class Remaining:
@@ -108,7 +108,8 @@ class Remaining:
         self._free: deque[float] = deque()
         self._gaps: deque[float] = deque(maxlen=100)
         self._beside: deque[float] = deque(maxlen=100)
-        self._guesses: list[tuple[Trial, float]] = []
+        self._guesses: list[Note] = []
+        self._spent = 0.0
         self._learnt = False
         self._told: tuple[float, float, float] | None = None
 
@@ -123,7 +124,9 @@ class Remaining:
     @_alone
     def epoch(self, trial: str, epoch: int, seconds: float, now: float) -> None:
         """A running trial ended an epoch, counted from 0, that took it so long."""
-        run = self._running[trial]
+        run = self._running.get(trial)
+        if run is None:
+            return
         if epoch < run.done:  # It began anew, as its checkpoint could not be used.
             run.given = epoch
         run.done, run.reported = epoch + 1, now
@@ -135,20 +138,23 @@ class Remaining:
 
     def _guess(self, trial: Trial, seconds: float) -> None:
         if not self._learnt:
-            self._costs.note(trial, 1, seconds)
-            self._guesses.append((trial, seconds))
+            self._guesses.append(self._costs.note(trial, 1, seconds, self._weight(seconds)))
 
     def _learn(self, trial: Trial, run: _Running, seconds: float, *, first: bool) -> None:
         self._learnt = True
-        for guessed, spent in self._guesses:
-            self._costs.note(guessed, -1, -spent)
-        self._guesses.clear()
+        while self._guesses:
+            self._costs.take_back(self._guesses.pop())
+        if run.first is not None:
+            self._costs.take_back(run.first)
+            run.first = None
+        note = self._costs.note(trial, 1, seconds, self._weight(seconds))
         if first:
-            run.first = seconds
-        elif run.first:
-            self._costs.note(trial, -1, -run.first)
-            run.first = 0.0
-        self._costs.note(trial, 1, seconds)
+            run.first = note
+
+    def _weight(self, seconds: float) -> float:
+        """Of a measurement: the later ones count for more, should the machine get busier."""
+        self._spent += seconds
+        return self._spent**2
 
     @_alone
     def again(self, trial: str, now: float) -> None:

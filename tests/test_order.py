@@ -191,6 +191,19 @@ def test_a_new_worker_and_the_first_epoch_of_a_trial_are_not_extrapolated() -> N
     assert remaining.seconds(20.0) == pytest.approx(6, abs=1)
 
 
+def test_a_machine_that_gets_busier_is_noticed() -> None:
+    """Ten trials of 1 s, and then of 2 s: after twenty, the other twenty take 40 s."""
+    trials = [trial(epochs=1, seed=seed) for seed in range(40)]
+    remaining, now = Remaining(trials, Costs(SPLITS), {}), 0.0
+    for i, known in enumerate(trials[:20]):
+        remaining.started(known.id, 0, now)
+        seconds = 1.0 if i < 10 else 2.0
+        now += seconds
+        remaining.epoch(known.id, 0, seconds, now)
+        remaining.ended(known.id, now, well=True)
+    assert remaining.seconds(now) == pytest.approx(40, rel=0.05)
+
+
 def test_a_trial_that_stops_early_shortens_those_like_it() -> None:
     trials = [trial(epochs=10, seed=s, early_stopping=EarlyStoppingSpec()) for s in range(3)]
     remaining = Remaining(trials, Costs(SPLITS), {})

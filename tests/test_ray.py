@@ -27,6 +27,12 @@ def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def started(run_dir: Path) -> list[str]:
+    """The trials in the order in which they started."""
+    timings = sorted(rows(run_dir, "timings"), key=lambda row: row["started"])
+    return [row["trial"] for row in timings]
+
+
 BOTH_MODELS: dict[str, Any] = {
     "grid": [{"name": "cnn1d"}, {"name": "cnn_transformer", "heads": {"grid": [1, 2]}}]
 }
@@ -50,6 +56,13 @@ def test_ray_and_serial_give_the_same_tables(
     assert len(serial) > 10
     assert tables_of(tmp_path / "two") == serial
     assert tables_of(tmp_path / "one") == serial
+    starts = [started(tmp_path / name) for name in ("serial", "one")]
+    # The long ones of all folds first, equally long ones in plan order.
+    assert starts[0] == starts[1]
+    assert [trial.partition("-")[0] for trial in starts[0]] == 4 * ["cnn_transformer"] + 2 * [
+        "cnn1d"
+    ]
+    assert ["-f2-" in trial for trial in starts[0]] == [True, True, False, False, True, False]
 
 
 def test_two_feature_kinds_in_one_sweep(
