@@ -98,16 +98,13 @@ def configuration_scores(
         plan: every trial.
         values: one metric of each finished trial, by its identity.
     """
-    trials: dict[str, list[Trial]] = {}
-    for trial in plan.trials:
-        trials.setdefault(trial.configuration.id, []).append(trial)
     return tuple(
         ConfigurationScores(
             configuration=of_one[0].configuration,
             folds=tuple(FoldScore(t, values[t.id]) for t in of_one if t.id in values),
             complete=all(t.id in values for t in of_one),
         )
-        for of_one in trials.values()
+        for of_one in plan.trials_of.values()
     )
 
 

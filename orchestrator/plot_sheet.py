@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -165,15 +166,23 @@ def _wrapped(text: str, size: float, weight: str, room: float) -> list[str]:
     """Lines no wider than `room` points, broken at blanks; a given line break stays."""
     lines = []
     for paragraph in text.splitlines():
-        line = ""
-        for word in paragraph.split():
-            longer = f"{line} {word}".strip()
-            if line and text_width(longer, size, weight) > room:
-                lines.append(line)
-                longer = word
-            line = longer
-        lines.append(line)
+        words = paragraph.split()
+        while True:
+            fit = _fitting(words, size, weight, room)
+            lines.append(" ".join(words[:fit]))
+            words = words[fit:]
+            if not words:
+                break
     return lines
+
+
+def _fitting(words: Sequence[str], size: float, weight: str, room: float) -> int:
+    """How many words fit on a line, at least one; few widths are measured, which takes long."""
+
+    def too_wide(count: int) -> bool:
+        return text_width(" ".join(words[:count]), size, weight) > room
+
+    return 1 + bisect_left(range(2, len(words) + 1), True, key=too_wide)
 
 
 def _legend_room(legend: Legend | None, room: float) -> tuple[int, float]:

@@ -185,6 +185,14 @@ class Plan:
         return tuple({t.configuration.id: t.configuration for t in self.trials}.values())
 
     @cached_property
+    def trials_of(self) -> dict[str, tuple[Trial, ...]]:
+        """The trials of each configuration by its identity, in plan order."""
+        found: dict[str, list[Trial]] = {}
+        for trial in self.trials:
+            found.setdefault(trial.configuration.id, []).append(trial)
+        return {configuration: tuple(trials) for configuration, trials in found.items()}
+
+    @cached_property
     def varying(self) -> tuple[str, ...]:
         """Dotted paths that take more than one value over the plan, absence being a value."""
         return varying_paths(self.configurations)
