@@ -67,12 +67,15 @@ def evaluate(
         ValueError: the model's output is not logits `[b, k]`.
     """
     model.eval()
+    # Into one tensor: small ones that stay would part the memory that batches come and go in,
+    # and a worker would come to hold as much as the whole split.
+    found = torch.empty(len(clips), classes, device=clips.labels.device)
     # Not inference mode: a user's model that keeps a tensor from here could train no further.
     with torch.no_grad():
-        parts = [
-            forward(model, clips.batch(p)[0], classes, precision).logits for p in clips.ordered()
-        ]
-    logits = torch.cat(parts).cpu()
+        for positions in clips.ordered():
+            batch, _ = clips.batch(positions)
+            found[positions] = forward(model, batch, classes, precision).logits
+    logits = found.cpu()
     labels = clips.labels.cpu()
     losses = cross_entropy(logits.double(), labels, reduction="none")
     correct = (logits.argmax(dim=1) == labels).sum()

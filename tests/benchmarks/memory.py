@@ -5,11 +5,11 @@
 For each size a folder of short WAV files is made whose features (waveforms, looped) take so many
 MB, and `foldgrid run` trains a small model on them on Ray, extraction included. Beside it what a
 user might write instead: one process a core, each of which reads the features by `np.load` and
-trains the same model. Every tenth of a second /proc/PID/smaps_rollup of each process is read.
+trains the same model. Five times a second /proc/PID/smaps_rollup of each process is read.
 
-Peaks in MB while trials run (driver too: while features are extracted):
-    private    pages that no other process has: Private_Clean + Private_Dirty
-    shared     pages that others have too: the rest of the resident ones
+Peaks in MB while trials run (of the driver also before, while features are extracted and stored):
+    private    anonymous pages: heaps, stacks, what was copied to be written to
+    shared     the other resident ones: the object store, and files (libraries, cached features)
     all        sum over all processes of the sweep, a page that several have counted once (Pss)
     store      files in /dev/shm: the object store
 
@@ -31,7 +31,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-RATE, SECONDS = 16_000, 20.0
+RATE, SECONDS, WRITTEN = 16_000, 2.5, 0.1
 CLIP_MB = RATE * SECONDS * 4 / 1e6
 CLASSES, FOLDS = 4, 4
 
@@ -92,8 +92,7 @@ def memory(pid: int) -> Memory | None:
     mb = {line.split(":")[0]: int(line.split()[1]) * 1024 / 1e6 for line in lines}
     if not mb:
         return None
-    private = mb["Private_Clean"] + mb["Private_Dirty"]
-    return Memory(private, mb["Rss"] - private, mb["Pss"])
+    return Memory(mb["Anonymous"], mb["Rss"] - mb["Anonymous"], mb["Pss"])
 
 
 def family(pid: int) -> Iterator[int]:
@@ -136,7 +135,7 @@ def sample(root: int, peaks: Peaks, before: float) -> None:
     processes = [(role(pid, root), found) for pid in family(root) if (found := memory(pid))]
     training = any(name == "worker" for name, _ in processes)
     for name, found in processes:
-        phase = f"{name} extracting" if name == "driver" and not training else name
+        phase = f"{name} before" if name == "driver" and not training else name
         peaks.see(f"{phase} private", found.private)
         peaks.see(f"{phase} shared", found.shared)
     peaks.see("workers", sum(name == "worker" for name, _ in processes))
@@ -153,7 +152,7 @@ def watched(command: list[str], folder: Path) -> Peaks:
         process = subprocess.Popen(command, env=own, stdout=output, stderr=output)
         while process.poll() is None:
             sample(process.pid, peaks, before)
-            time.sleep(0.1)
+            time.sleep(0.2)
     if process.returncode:
         raise RuntimeError((folder / "output").read_text())
     return peaks
@@ -169,26 +168,26 @@ def naive(array: Path, workers: int) -> Peaks:
         for one in found:
             peaks.see("naive private", one.private)
         peaks.see("naive all", sum(one.pss for one in found))
-        time.sleep(0.1)
+        time.sleep(0.2)
     if any(process.returncode for process in crew):
         raise RuntimeError("the naive script failed")
     return peaks
 
 
 def write_clips(root: Path, clips: int) -> None:
-    """Noise of a second, each clip another one."""
+    """Noise of a tenth of a second, each clip another one."""
     import numpy as np
     import soundfile
 
     for index in range(clips):
         path = root / f"class{index % CLASSES}" / f"{index:05d}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
-        noise = np.random.default_rng(index).uniform(-0.5, 0.5, RATE)
+        noise = np.random.default_rng(index).uniform(-0.5, 0.5, int(RATE * WRITTEN))
         soundfile.write(path, noise, RATE)
 
 
 def write_specification(folder: Path) -> Path:
-    """A sweep of eight trials of some epochs, and its model."""
+    """A sweep of four trials of some epochs, and its model."""
     (folder / "tiny.py").write_text(MODEL, encoding="utf-8")
     specification = {
         "data": {"dataset": "folder", "root": str(folder / "clips")},
@@ -201,7 +200,7 @@ def write_specification(folder: Path) -> Path:
         },
         "folds": {"k": FOLDS, "test": None},
         "model": {"name": "tiny:build"},
-        "train": {"epochs": 4, "optimizer": {"name": "sgd", "lr": {"grid": [0.001, 0.01]}}},
+        "train": {"epochs": 8, "optimizer": {"name": "sgd", "lr": 0.001}},
     }
     path = folder / "memory.yaml"
     path.write_text(json.dumps(specification), encoding="utf-8")
@@ -224,7 +223,7 @@ def measured(megabytes: int, workers: int) -> dict[str, float]:
 
 COLUMNS = {
     "data": "data",
-    "driver extracting private": "driver, extracting: private",
+    "driver before private": "driver, before: private",
     "driver private": "driver: private",
     "driver shared": "shared",
     "worker private": "worker: private",
