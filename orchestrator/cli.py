@@ -204,7 +204,8 @@ def plan(
     experiment = _experiment(spec, overrides)
     capacity = measure(experiment)
     run_dir = out or Path("results") / experiment.plan.name
-    time = forecast(experiment, Ledger(RunDirectory(run_dir)), capacity.concurrency)
+    at_once = None if capacity.measured else capacity.concurrency
+    time = forecast(experiment, Ledger(RunDirectory(run_dir)), at_once)
     if as_json:
         print(json.dumps(as_values(experiment, capacity, time), indent=2))
     else:

@@ -31,7 +31,7 @@ def device_name(device: torch.device) -> str:
 
 
 def limit_memory(device: torch.device, gpus: float, context: int = CONTEXT_BYTES) -> None:
-    """Let this process reserve no more of a GPU's memory than a trial's share; no more, no less.
+    """Let this process reserve no more of a GPU's memory than a trial's share.
 
     A trial that wants more gets torch.OutOfMemoryError, and those beside it are not disturbed.
 

@@ -28,7 +28,8 @@ class Forecast:
     Attributes:
         finished: trials of the plan that have finished.
         whole_seconds: of all trials, from the first start to the last end; None where no trial
-            has finished yet, since a guess would be no better than none.
+            has finished yet, or nobody knows how many will run at once, since a guess would be no
+            better than none.
         left_seconds: likewise of those that have not finished.
     """
 
@@ -37,13 +38,13 @@ class Forecast:
     left_seconds: float | None
 
 
-def forecast(experiment: Experiment, ledger: Ledger, workers: int) -> Forecast:
+def forecast(experiment: Experiment, ledger: Ledger, workers: int | None) -> Forecast:
     """The time that a sweep takes with so many trials at once.
 
     Args:
         experiment: what is to be run.
         ledger: of its run directory, which need not exist.
-        workers: how many trials run at once.
+        workers: how many trials run at once; None where only a run will know.
     """
     finished = _finished(experiment, ledger)
     costs = Costs(experiment.split_of)
@@ -53,8 +54,8 @@ def forecast(experiment: Experiment, ledger: Ledger, workers: int) -> Forecast:
             finished.pop(trial.id)
         else:
             costs.note_record(trial, record)
-    if not costs.measured:
-        return Forecast(0, None, None)
+    if not costs.measured or workers is None:
+        return Forecast(len(finished) if costs.measured else 0, None, None)
     trials = experiment.plan.trials
     pending = [trial for trial in trials if trial.id not in finished]
     return Forecast(

@@ -100,6 +100,8 @@ def as_lines(
 
 
 def _time(experiment: Experiment, capacity: Capacity, time: Forecast, run_dir: Path) -> str:
+    if capacity.measured:
+        return "time: not known before a run has measured how many trials share a GPU"
     if time.whole_seconds is None or time.left_seconds is None:
         return f"time: not known before a trial has finished in {run_dir}"
     trials, at_once = len(experiment.plan.trials), capacity.concurrency

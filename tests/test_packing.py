@@ -222,6 +222,7 @@ def test_the_plan_says_that_a_share_is_measured(write_spec: Any) -> None:
     assert as_values(experiment, capacity, time)["resources"] == {"cpu": 1, "gpu": "auto"}
     lines = as_lines(experiment, capacity, time, out)
     assert any("measured when the run starts; at least 2 at once" in line for line in lines)
+    assert "time: not known before a run has measured how many trials share a GPU" in lines
     lines = as_lines(experiment, replace(capacity, gpu=0.5, measured=False), time, out)
     assert any("0.5 GPU; 4 at once" in line for line in lines)
 
