@@ -11,6 +11,9 @@ from pathlib import Path
 
 from orchestrator.errors import ClusterError
 
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+"""Names the folder in which torch keeps what it has compiled; processes may share it."""
+
 _PREFIX = "foldgrid-"
 
 _LONGEST_PLACE = 13
@@ -22,6 +25,9 @@ takes 64 below its folder (`/session_<time>_<pid>/sockets/plasma_store`), the fo
 def session_folder() -> Iterator[Path]:
     """A folder that is gone afterwards; those of drivers that were killed go now.
 
+    What the workers that start meanwhile compile is kept there for one another: torch's own choice
+    would stay in the system's temporary directory for ever.
+
     Raises:
         ClusterError: it cannot be made.
     """
@@ -31,9 +37,12 @@ def session_folder() -> Iterator[Path]:
     except OSError as error:
         place = error.filename or "the temporary directory"
         raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
+    named = os.environ.setdefault(CACHE_VARIABLE, str(folder / "compiled"))
     try:
         yield folder
     finally:
+        if Path(named).is_relative_to(folder):
+            os.environ.pop(CACHE_VARIABLE, None)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -21,6 +21,7 @@ from torch import nn
 from features.arrays import FeatureArray
 from features.augment import Augmenter
 from orchestrator.batches import ClipSet
+from orchestrator.compilation import compiled
 from orchestrator.early_stopping import Improvement
 from orchestrator.evaluation import Evaluation, evaluate, forward, split_result
 from orchestrator.hyperparameters import TrainSpec
@@ -121,6 +122,7 @@ class Fit:
 
         Raises:
             ValueError: an empty split, or a model without trainable parameters.
+            CompilerMissing: `train.compile` where there is nothing to compile with.
         """
         split = data.split
         for name, rows in (("train", split.train), ("val", split.val), ("test", split.test)):
@@ -128,6 +130,7 @@ class Fit:
                 raise ValueError(f"the {name} split has no clips")
         self.model = model.to(device)
         self.optimizer = make_optimizer(spec.optimizer, self.model)
+        self._trained = compiled(self.model, device) if spec.compile else self.model
         self.epoch = 0
         self._spec = spec
         self._seeds = seeds
@@ -266,7 +269,7 @@ class Fit:
 
     def _step(self, features: torch.Tensor, targets: Targets) -> tuple[torch.Tensor, torch.Tensor]:
         """One update; the batch's loss and logits before it, detached."""
-        output = forward(self.model, features, self._classes, self._spec.precision)
+        output = forward(self._trained, features, self._classes, self._spec.precision)
         loss = self._loss(output, targets)
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)

@@ -42,6 +42,7 @@ from orchestrator.records import (
     TrialRecord,
 )
 from orchestrator.seeding import derive_seeds, seed_everything
+from orchestrator.session_folder import CACHE_VARIABLE
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
 
@@ -84,16 +85,15 @@ def warm_up() -> None:
     """
     # The first torch optimizer of a process imports it, whether anything is compiled or not; and
     # the import makes the folder of a cache in the system's temporary one.
-    name = "TORCHINDUCTOR_CACHE_DIR"
-    if "torch._dynamo" in sys.modules or name in os.environ:
+    if "torch._dynamo" in sys.modules or CACHE_VARIABLE in os.environ:
         importlib.import_module("torch._dynamo")
         return
     with tempfile.TemporaryDirectory() as folder:
-        os.environ[name] = folder
+        os.environ[CACHE_VARIABLE] = folder
         try:
             importlib.import_module("torch._dynamo")
         finally:
-            del os.environ[name]
+            del os.environ[CACHE_VARIABLE]
 
 
 class TrialRun:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from orchestrator.batches import EVALUATION_BATCH, ClipSet
+from orchestrator.compilation import CompilerMissing, missing_for
 from orchestrator.device import choose_device, device_name, trial_settings
 from orchestrator.hyperparameters import AdamSpec, AdamWSpec, SgdSpec, TrainSpec
 from orchestrator.optim import make_optimizer
@@ -505,6 +507,30 @@ def test_a_parameter_that_is_a_view_of_other_weights_is_trained_alone(spec: Any)
     optimizer.step()
     torch.testing.assert_close(model.weight.detach(), -torch.ones(4, 4))
     assert whole[:, 4:].tolist() == [[0.0] * 4] * 4
+
+
+def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(CompilerMissing, match=r"needs a C\+\+ compiler: no-such-compiler is not"):
+        make_fit(compile=True)
+
+
+@pytest.mark.slow
+def test_compiled_training_changes_rounding_only(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    missing = missing_for(CPU)
+    if missing is not None:
+        pytest.skip(f"no {missing}")
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "compiled"))
+    plain, *others = make_fit(epochs=2), make_fit(epochs=2, compile=True), make_fit(compile=True)
+    rows = [[fit.run_epoch(), fit.run_epoch()] for fit in (plain, *others)]
+    assert list((tmp_path / "compiled").iterdir())
+    assert rows[1] == rows[2]
+    for expected, found in zip(rows[0], rows[1], strict=True):
+        assert found.train_loss == pytest.approx(expected.train_loss, rel=1e-5)
+        assert found.val_loss == pytest.approx(expected.val_loss, rel=1e-5)
+    assert plain.model.state_dict().keys() == others[0].model.state_dict().keys()
 
 
 def test_a_trial_uses_one_thread_and_gives_it_back() -> None:
