@@ -105,9 +105,6 @@ class Executor(Protocol):
             FoldgridError: the trials cannot be run here, or no longer.
         """
 
-    def close(self) -> None:
-        """Wait until everything that `run` had started has ended."""
-
 
 class SerialExecutor:
     """One trial after the other in this process, without Ray: for debugging and notebooks."""
@@ -127,9 +124,6 @@ class SerialExecutor:
                 waiting.appendleft(trial)
             else:
                 tell(outcome, observer)
-
-    def close(self) -> None:
-        """Nothing: nothing is left running."""
 
 
 def _attempt(

@@ -32,7 +32,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -422,10 +422,9 @@ class RayExecutor:
     def __init__(self, address: str | None = None) -> None:
         """Take the cluster's address; None starts a Ray on this machine and ends it again."""
         self._address = address
-        self._ending: threading.Thread | None = None
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run the trials; see `Executor`. Where that went well, Ray ends in the background."""
+        """Run the trials; see `Executor`."""
         try:
             self._run(job, observer, stop)
         except SystemExit:
@@ -433,20 +432,11 @@ class RayExecutor:
             if not stop.is_set():
                 raise
 
-    def close(self) -> None:
-        """Wait until the Ray of `run` has ended."""
-        if self._ending is not None:
-            self._ending.join()
-
     def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         nbytes = sum(array.nbytes for array in job.arrays.values())
-        with ExitStack() as stack:
-            folder = stack.enter_context(_ray(self._address, nbytes))
+        with _ray(self._address, nbytes) as folder:
             if not stop.is_set():
                 _run_in(folder, job, observer, stop)
-            # It takes a second or two, in which the tables can be written.
-            self._ending = threading.Thread(target=stack.pop_all().close)
-            self._ending.start()
 
 
 def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -> None:

@@ -7,7 +7,6 @@ import os
 import shlex
 import threading
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,14 +170,11 @@ class _Run:
         arrays = self._features() if pending else self._as_before()
         self._store()
         try:
-            with ExitStack() as started:
-                if pending and not self.stop.is_set():
-                    self._say(len(pending))
-                    running = executor(self.options)
-                    started.callback(running.close)
-                    self._execute(running, pending, arrays)
-                self.ledger.close_storage()
-                return self._result(self._summarize())
+            if pending and not self.stop.is_set():
+                self._say(len(pending))
+                self._execute(pending, arrays)
+            self.ledger.close_storage()
+            return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
@@ -259,12 +255,7 @@ class _Run:
         _log.info("%d trials, %d pending", len(plan.trials), pending)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(
-        self,
-        running: Executor,
-        pending: list[Trial],
-        arrays: dict[FeatureSpec, FeatureArray],
-    ) -> None:
+    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
         costs, scores = self._measured()
         saved = self.ledger.saved_epochs(pending)
         job = self._job(longest_first(pending, costs, saved), arrays)
@@ -275,7 +266,7 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             observer = _Writer(self.ledger, progress, renewal)
-            running.run(job, observer, self.stop)
+            executor(self.options).run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
         settings = self.experiment.sweep.settings
