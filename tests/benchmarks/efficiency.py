@@ -56,32 +56,45 @@ class Timing:
         return self.start + self.sweep + self.after
 
 
-def one_core(arguments: tuple[Path, int]) -> float:
-    """Run every CORES-th trial with the trial code alone; the sum of their seconds."""
+def open_work(folder: Path) -> None:
+    """Load what a bare process needs, once."""
+    global work, features
     import numpy as np
-    from sweep_work import load, mark
+    from sweep_work import load
+
+    from orchestrator.trial import warm_up
+
+    warm_up()
+    work = load(folder)
+    features = np.load(work.features)
+
+
+def one_trial(folder: Path, index: int) -> float:
+    """Run one trial with the trial code alone; its seconds of training."""
+    import numpy as np
+    from sweep_work import mark
 
     from orchestrator.training import SplitData
-    from orchestrator.trial import TrialInput, run_trial, warm_up
+    from orchestrator.trial import TrialInput, run_trial
 
-    folder, own = arguments
-    work, seconds = load(folder), 0.0
-    features = np.load(work.features)
-    warm_up()
-    for trial in work.trials[own::CORES]:
-        split = work.splits[trial.fold]
-        rows = SplitData(*(np.array(part) for part in (split.train, split.val, split.test)))
-        mark(folder, "begins")
-        record = run_trial(TrialInput(trial, features, work.labels, rows, work.classes))
-        mark(folder, "ends")
-        seconds += record.timing.train_seconds
-    return seconds
+    trial = work.trials[index]
+    split = work.splits[trial.fold]
+    rows = SplitData(*(np.array(part) for part in (split.train, split.val, split.test)))
+    mark(folder, "begins")
+    record = run_trial(TrialInput(trial, features, work.labels, rows, work.classes))
+    mark(folder, "ends")
+    return float(record.timing.train_seconds)
 
 
 def limit(folder: Path) -> None:
-    """One bare process a core; writes the seconds of pure training."""
-    with ProcessPoolExecutor(CORES, mp_context=get_context("spawn")) as pool:
-        pure = sum(pool.map(one_core, [(folder, own) for own in range(CORES)]))
+    """One bare process a core, longest trials first; writes the seconds of pure training."""
+    from sweep_work import load
+
+    trials = load(folder).trials
+    order = sorted(range(len(trials)), key=lambda i: trials[i].configuration.model.name == "cnn1d")
+    context = get_context("spawn")
+    with ProcessPoolExecutor(CORES, context, open_work, (folder,)) as pool:
+        pure = sum(pool.map(one_trial, [folder] * len(order), order))
     (folder / "pure.json").write_text(json.dumps(pure), encoding="utf-8")
 
 
