@@ -689,6 +689,24 @@ def _groups_of_their_own() -> Iterator[None]:
         services.ConsolePopen = before
 
 
+@contextmanager
+def _bare() -> Iterator[None]:
+    """Start Ray without the helpers that nobody here asks.
+
+    They watch logs that are not shown, scale a cluster that has one node, and serve a dashboard
+    without pages: together two seconds of a sweep's start, and one of its end.
+    """
+    parameter: Any = ray._private.parameter
+    node: Any = ray._private.node.Node
+    params, api_server = parameter.RayParams, node.start_api_server
+    parameter.RayParams = functools.partial(params, no_monitor=True, include_log_monitor=False)
+    node.start_api_server = lambda self, **_: None
+    try:
+        yield
+    finally:
+        parameter.RayParams, node.start_api_server = params, api_server
+
+
 def _connect(address: str | None, nbytes: int, folder: Path) -> None:
     try:
         if address is not None:
@@ -698,7 +716,7 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
         # Else Ray makes up a token of its own and leaves it in the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cores = usable_cores()
-        with _loopback(), _groups_of_their_own():
+        with _loopback(), _groups_of_their_own(), _bare():
             ray.init(
                 # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.
                 address="local",
