@@ -14,7 +14,7 @@ from pathlib import Path
 from orchestrator import atomic
 from orchestrator.envelope import DamagedFileError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Of the header and of the payload."""
 
 _LONGEST_HEAD = 4096

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import atexit
 import os
 import shutil
 import sys
 import sysconfig
-import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import nn
-
-from orchestrator.session_folder import CACHE_VARIABLE
 
 
 class CompilerMissing(RuntimeError):  # noqa: N818
@@ -34,7 +30,6 @@ def compiled(model: nn.Module, device: torch.device) -> nn.Module:
     missing = missing_for(device)
     if missing is not None:
         raise CompilerMissing(f"train.compile needs {missing}")
-    _ensure_cache()
     # What an earlier trial of this process compiled counts towards torch's limit of variants,
     # beyond which it silently does without.
     torch.compiler.reset()
@@ -54,11 +49,3 @@ def missing_for(device: torch.device) -> str | None:
     if device.type == "cuda" and find_spec("triton") is None:
         return "the package triton to compile for a GPU"
     return None
-
-
-def _ensure_cache() -> None:
-    """Name a folder that goes with this process, unless the driver or the user has named one."""
-    if CACHE_VARIABLE not in os.environ:
-        folder = tempfile.mkdtemp(prefix="foldgrid-compiled-")
-        atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ[CACHE_VARIABLE] = folder

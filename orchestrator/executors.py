@@ -131,8 +131,9 @@ def _attempt(
 ) -> TrialRecord | TrialFailure | None:
     """Run a trial from its last checkpoint on; None where it was stopped."""
     # Not at module level: torch takes seconds to import and `plan` needs none of it.
-    from orchestrator.trial import TrialRun
+    from orchestrator.trial import TrialRun, warm_up
 
+    warm_up()
     last = observer.last_checkpoint(trial.id)
     observer.started(trial.id, 0 if last is None else last.epoch)
     features = job.arrays[trial.configuration.features]

@@ -39,6 +39,7 @@ class _Watch:
         self.stops: list[threading.Event] = []
         self.working = False
         self._writer, self._wakeup = -1, -1
+        self._terminal: str | None = None
         self._told: float | None = None
 
     def open(self, stop: threading.Event) -> None:
@@ -57,10 +58,12 @@ class _Watch:
         elif self._told is None or now - self._told > _ECHO_SECONDS.get(
             signal.Signals(number), _ECHO
         ):
-            _end()
+            _end(self._terminal)
 
     def start(self) -> None:
         """Receive signals from now on; in the main thread only."""
+        # Now, since standard error leads nowhere while clips are decoded.
+        self._terminal = _terminal()
         reader, self._writer = os.pipe()
         os.set_blocking(self._writer, False)
         self._thread = threading.Thread(target=self._listen, args=(reader,), daemon=True)
@@ -143,10 +146,18 @@ def _nothing(number: int, frame: FrameType | None) -> None:
     """Stand in for the handler without which the thread would not be woken."""
 
 
-def _end() -> None:
+def _terminal() -> str | None:
+    """The device that standard error is shown on, if any."""
     with suppress(OSError, ValueError, AttributeError):
         if sys.stderr.isatty():
+            return os.ttyname(2)
+    return None
+
+
+def _end(terminal: str | None) -> None:
+    if terminal is not None:
+        with suppress(OSError):
             # A live display hides the cursor. Not through the stream, which may be locked.
-            terminal = os.open(os.ttyname(2), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
-            os.write(terminal, b"\x1b[?25h")
+            device = os.open(terminal, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            os.write(device, b"\x1b[?25h")
     os._exit(EXIT_CODE)

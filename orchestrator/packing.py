@@ -27,7 +27,10 @@ _SAME_MEMORY = {
 }
 """Parameters that a trial's need of memory does not depend on; all others make a kind."""
 
-_ONLY_WHETHER = {"train.optimizer.weight_decay", "train.optimizer.momentum"}
+_ONLY_WHETHER = (
+    *("train.optimizer.weight_decay", "train.optimizer.momentum"),
+    *("train.augment.", "model.dropout"),
+)
 """Parameters that cost memory where they are not 0, whatever they are."""
 
 
@@ -109,7 +112,7 @@ def _kind(trial: Trial) -> str:
     """Text that is equal for trials that need the same memory."""
     configuration = trial.configuration
     values = {
-        path: bool(value) if path in _ONLY_WHETHER else value
+        path: bool(value) if path.startswith(_ONLY_WHETHER) else value
         for path, value in configuration.parameters.items()
         if not any(path == same or path.startswith(f"{same}.") for same in _SAME_MEMORY)
     }

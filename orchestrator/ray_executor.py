@@ -86,6 +86,9 @@ _LOST = "the Ray cluster was lost"
 _PROBE_SECONDS = 120.0
 """How long trials are tried out for `gpu: auto`; kinds that are left are guessed."""
 
+_MOST_PROBES = 8
+"""Kinds of trials that are tried out, those of the largest batches; the others are guessed."""
+
 _SPARE_STORE = 256 * 2**20
 """Bytes of object store beside the features, for the job, the records and checkpoints."""
 
@@ -523,7 +526,7 @@ def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Eve
         return whole
     clips = {key: len(s.train) + len(s.val) + len(s.test) for key, s in job.splits.items()}
     groups = kinds(job.trials, clips)
-    tried = "one trial" if len(groups) == 1 else f"a trial of each of {len(groups)} kinds"
+    tried = "one trial" if len(groups) == 1 else f"trials of {min(len(groups), _MOST_PROBES)} kinds"
     observer.gpus_shared(f"gpu: auto: trying out {tried}")
     needs = _needs(share, groups, nodes, stop)
     packing = pack(groups, needs, room)
@@ -557,8 +560,9 @@ def _needs(
     """What each kind of trials needs; see `pack`. Something is tried on every node: GPUs differ."""
     probers = [_prober(share, node["NodeID"]) for node in nodes]
     asked: dict[ray.ObjectRef[Need | str], int] = {}
-    for i in range(max(len(groups), len(nodes))):
-        kind = i % len(groups)
+    tried = min(len(groups), _MOST_PROBES)
+    for i in range(max(tried, len(nodes))):
+        kind = i % tried
         asked[probers[i % len(nodes)].need.remote(groups[kind][0])] = kind
     try:
         return _answers(asked, stop)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import tempfile
@@ -44,6 +45,17 @@ def session_folder() -> Iterator[Path]:
         if Path(named).is_relative_to(folder):
             os.environ.pop(CACHE_VARIABLE, None)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def name_compiled_folder() -> None:
+    """Let torch compile into a folder that goes with this process, where nobody named another.
+
+    That of a process that was killed goes with the next sweep on the machine.
+    """
+    if CACHE_VARIABLE not in os.environ:
+        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-compiled-", dir=_place())
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ[CACHE_VARIABLE] = folder
 
 
 def _place() -> str:

@@ -42,7 +42,7 @@ from orchestrator.records import (
     TrialRecord,
 )
 from orchestrator.seeding import derive_seeds, seed_everything
-from orchestrator.session_folder import CACHE_VARIABLE
+from orchestrator.session_folder import CACHE_VARIABLE, name_compiled_folder
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
 
@@ -275,6 +275,8 @@ class TrialRun:
         self._parameters = ParameterCount(*count_parameters(model))
         data = TrainingData(given.features, given.labels, given.split, given.classes)
         train = trial.configuration.train
+        if train.compile:
+            name_compiled_folder()
         augmenter = (
             Augmenter(train.augment, trial.configuration.features) if train.augment else None
         )

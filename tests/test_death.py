@@ -174,6 +174,34 @@ def test_a_signal_to_all_processes_while_features_are_extracted(
     gone(process)
 
 
+def test_two_signals_while_clips_are_decoded_leave_the_cursor_visible(
+    start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("FOLDGRID_CACHE", str(cache))
+    monkeypatch.setenv("TERM", "xterm")
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(
+        "data: {dataset: synthetic}\nmodel: {name: cnn1d}\n"
+        "features: {kind: waveform, sample_rate: 44100, seconds: 30.0}\n"
+    )
+    screen, end = pty.openpty()
+    process = start("features", spec, stderr=end, stdin=subprocess.DEVNULL)
+    os.close(end)
+    wait(lambda: list(cache.glob("unfinished-*/features.npy")), process)
+    shown = b""
+    for _ in range(2):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.15)
+    with suppress(OSError):
+        while block := os.read(screen, 65536):
+            shown += block
+    os.close(screen)
+    process.wait(timeout=30)
+    assert b"\x1b[?25l" in shown
+    assert shown.rfind(b"\x1b[?25h") > shown.rfind(b"\x1b[?25l")
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_signal_to_all_processes_of_a_sweep_on_ray_makes_no_trial_fail(
