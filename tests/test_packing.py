@@ -156,9 +156,10 @@ def test_trials_of_equal_memory_are_one_kind() -> None:
         trial(optimizer=sgd(lr=0.1, momentum=0.9), precision="bf16"),
         trial(CnnTransformerSpec(), optimizer=sgd(lr=0.1, momentum=0.9)),
         trial(Cnn1dSpec(init="xavier"), fold=3, optimizer=sgd(lr=0.1, momentum=0.9)),
+        trial(CnnTransformerSpec(dropout=0.3), optimizer=sgd(lr=0.1, momentum=0.9)),
     ]
     # The largest batch first; in a kind the largest split.
-    assert kinds(trials, {(1, 2): 100, (1, 3): 200}) == [[3], [6, 0, 1], [2], [4], [5]]
+    assert kinds(trials, {(1, 2): 100, (1, 3): 200}) == [[3], [6, 0, 1], [2], [4], [5, 7]]
 
 
 def test_a_trial_is_tried_out_in_three_batches() -> None:
