@@ -28,6 +28,7 @@ from models.build import build_model, check_weights, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
 from orchestrator import metrics
+from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
 from orchestrator.device import choose_device, device_name, limit_memory, trial_settings
@@ -79,10 +80,11 @@ class TrialInput:
 
 
 def warm_up() -> None:
-    """Import what the first epoch of a process would wait seconds for.
+    """Import what the first epoch of a process would wait seconds for, and prepare its memory.
 
     Called by the first step of a trial, before its clock starts; a worker may call it earlier.
     """
+    keep_freed_memory()
     # The first torch optimizer of a process imports it, whether anything is compiled or not; and
     # the import makes the folder of a cache in the system's temporary one.
     if "torch._dynamo" in sys.modules or CACHE_VARIABLE in os.environ:
