@@ -32,7 +32,8 @@ class Net(nn.Module):
 
     def forward(self, x):
         if self.training and ray.is_initialized():
-            time.sleep(0.02)
+            both = len(list(Path(__file__).with_name("nodes").iterdir())) > 1
+            time.sleep(0.02 if both else 0.1)
         return self.layer(x.mean(dim=2))
 
 def build(input_shape, classes):
@@ -41,7 +42,7 @@ def build(input_shape, classes):
         (Path(__file__).with_name("nodes") / node).touch()
     return Net(input_shape[0], classes)
 """
-"""A slow model that leaves the identity of each node that it is built on."""
+"""A model that leaves the identity of each node that it is built on; slow until there are two."""
 
 TRAIN = {"epochs": 60, "batch_size": 8, "optimizer": {"name": "sgd", "lr": 0.01, "momentum": 0.9}}
 
@@ -106,7 +107,7 @@ def test_nodes_may_go_and_come_in_the_middle_of_a_sweep(
     nodes = tmp_path / "nodes"
     nodes.mkdir()
     changes = {"checkpoint": {"every": 5}, "execution": {"max_failures": 0}, "repeats": 2}
-    model, train = {"name": "noting:build"}, TRAIN | {"epochs": 150}
+    model, train = {"name": "noting:build"}, TRAIN | {"epochs": 100}
     folds = {"test": 1, "validate": [2, 3, 4]}
     spec = write_spec(model=model, folds=folds, train=train, **changes)
     whole, out = tmp_path / "whole", tmp_path / "run"
