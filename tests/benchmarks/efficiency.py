@@ -39,7 +39,7 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+from machine import CORES, start_ray
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,6 @@ def loop(folder: Path) -> None:
 
 def tune_function(folder: Path) -> None:
     """Ray Tune as its introduction shows it."""
-    import ray
     from ray import tune
     from sweep_work import load
 
@@ -134,14 +133,7 @@ def tune_function(folder: Path) -> None:
         mark(folder, "ends")
 
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    here = str(Path(__file__).parent)
-    ray.init(
-        address="local",
-        num_cpus=CORES,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([here, *sys.path[1:]])}},
-    )
+    start_ray()
     tuner = tune.Tuner(
         tune.with_resources(trainable, {"cpu": 1}),
         param_space={"trial": tune.grid_search(list(range(len(load(folder).trials))))},

@@ -126,7 +126,7 @@ def records(made: Any) -> Iterator[Any]:
     )
 
     labels = [clip.label for clip in made.dataset.clips]
-    splits = {(s.test_fold, s.fold): s for s in made.splits}
+    splits = made.split_of
     generator = np.random.default_rng(1)
 
     def result(clips: list[int], skill: float) -> Any:

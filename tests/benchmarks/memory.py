@@ -31,6 +31,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from orchestrator.provenance import usable_cores
+
 RATE, SECONDS, WRITTEN = 16_000, 2.5, 0.1
 CLIP_MB = RATE * SECONDS * 4 / 1e6
 CLASSES, FOLDS = 4, 4
@@ -243,7 +245,7 @@ def main() -> None:
     sizes = parser.parse_args().sizes
     if not Path("/proc/self/smaps_rollup").exists():
         sys.exit("this machine has no /proc/PID/smaps_rollup (Linux 4.14)")
-    workers = len(os.sched_getaffinity(0))
+    workers = usable_cores()
     found = [measured(size, workers) for size in sizes]
     print(f"MB, {found[-1]['workers']:.0f} workers")
     print("  ".join(COLUMNS.values()))

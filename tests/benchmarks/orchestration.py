@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -35,6 +34,8 @@ from datetime import datetime
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from machine import CORES, start_ray
 
 if TYPE_CHECKING:
     from orchestrator.trial import TrialInput
@@ -49,8 +50,6 @@ train:
   epochs: 1
   optimizer: {name: sgd, weight_decay: {grid: GRID}}
 """
-
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 Times = list[tuple[float, float, float]]
 """Begin, wall seconds and seconds of training, by trial."""
@@ -152,7 +151,6 @@ def loop(spec: Path) -> Times:
 
 def functions(spec: Path) -> Times:
     """Every trial as a function trainable."""
-    import ray
     from ray import tune
 
     given = list(inputs(spec))
@@ -166,14 +164,7 @@ def functions(spec: Path) -> Times:
         begun, took, trained = run_timed(TrialInput(trial, features, labels, rows, classes))
         tune.report({"begun": begun, "took": took, "trained": trained})
 
-    here = str(Path(__file__).parent)
-    ray.init(
-        address="local",
-        num_cpus=CORES,
-        include_dashboard=False,
-        log_to_driver=False,
-        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join([here, *sys.path[1:]])}},
-    )
+    start_ray()
     with tempfile.TemporaryDirectory() as folder:
         with_features = tune.with_parameters(trainable, features=features)
         tuner = tune.Tuner(

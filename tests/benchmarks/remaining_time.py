@@ -33,6 +33,7 @@ from pathlib import Path
 
 from orchestrator.costs import Costs, longest_first
 from orchestrator.plan import load_dataset, make_experiment
+from orchestrator.provenance import usable_cores
 from orchestrator.remaining import makespan
 from orchestrator.sweep import load_sweep
 
@@ -143,7 +144,7 @@ def show_orders(spec: Path, seconds: dict[str, float]) -> None:
 def main() -> None:
     """Print the tables."""
     epochs = sys.argv[1] if len(sys.argv) > 1 else "6"
-    workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = usable_cores()
     with tempfile.TemporaryDirectory() as name:
         spec, out = Path(name) / "spec.yaml", Path(name) / "out"
         spec.write_text(SPEC.replace("EPOCHS", epochs), encoding="utf-8")
