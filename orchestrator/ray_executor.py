@@ -83,6 +83,9 @@ _SAVE_SECONDS = 10.0
 _WAIT_SECONDS = 60.0
 """How long no trial runs before the user is told, again and again."""
 
+_JOIN_SECONDS = 30.0
+"""How long a cluster that has no core yet is waited for."""
+
 _LOST = "the Ray cluster was lost"
 
 _PROBE_SECONDS = 120.0
@@ -440,6 +443,7 @@ class RayExecutor:
     def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         nbytes = sum(array.nbytes for array in job.arrays.values())
         with _ray(self._address, nbytes) as folder:
+            _await_cores(stop)
             if not stop.is_set():
                 _run_in(folder, job, observer, stop)
 
@@ -495,6 +499,18 @@ def _gpus(job: Job) -> float:
         if need > have:
             raise ClusterError(f"resources.{name}: found {need:g}; allowed at most {have:g}")
     return gpus
+
+
+def _await_cores(stop: threading.Event) -> None:
+    """Give a cluster's workers time to join: a head often comes first and has no cores."""
+    deadline = time.monotonic() + _JOIN_SECONDS
+    said = False
+    while not ray.cluster_resources().get("CPU") and time.monotonic() < deadline:
+        if not said:
+            _log.warning("no node has a core yet: waiting up to %g s for one", _JOIN_SECONDS)
+            said = True
+        if stop.wait(0.2):
+            return
 
 
 class _Prober:

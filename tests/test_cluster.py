@@ -186,6 +186,17 @@ def trial_process(node: psutil.Process) -> psutil.Process:
     raise AssertionError("no trial runs there")
 
 
+def test_a_head_without_cores_is_given_time_for_a_node_to_join(write_spec, tmp_path: Path) -> None:
+    folds = {"test": 1, "validate": [2]}
+    spec, out = write_spec(train=TRAIN | {"epochs": 1}, folds=folds), tmp_path / "run"
+    with cluster() as made, driver(spec, "--out", out, "--address", made.address) as process:
+        log = out / "log.txt"
+        wait(process, lambda: log.exists() and "no node has a core yet" in log.read_text("utf-8"))
+        add(made)
+        _, errors = process.communicate(timeout=180)
+    assert process.returncode == 0, errors
+
+
 def test_losing_the_ray_of_its_own_machine_ends_a_driver_in_one_line(
     write_spec, tmp_path: Path
 ) -> None:
