@@ -143,12 +143,9 @@ class _Trainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], share: _Share) -> None:  # type: ignore[override]
         """Take the share, and the first trial."""
-        from orchestrator import metrics
         from orchestrator.trial import warm_up
 
         warm_up()
-        # Needed at the first trial's end only, so that its first epoch need not wait for it.
-        threading.Thread(target=metrics.load, daemon=True).start()
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
         self._guard = Guard()

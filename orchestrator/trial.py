@@ -27,7 +27,6 @@ from features.augment import Augmenter
 from models.build import build_model, check_weights, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
-from orchestrator import metrics
 from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
@@ -214,7 +213,6 @@ class TrialRun:
         """Import what is needed; interrupted by a deadline, an import leaves half a package."""
         warm_up()
         if self._input.timeout is not None:
-            metrics.load()
             importlib.import_module("torchvision")
         self._attempt_begin = time.perf_counter()
 
@@ -232,8 +230,6 @@ class TrialRun:
         return row
 
     def _record(self, fit: Fit) -> TrialRecord:
-        # Before the clock runs on: the first import in a process takes a second.
-        metrics.load()
         with self._working():
             epoch, val, test = fit.result()
         return TrialRecord(
