@@ -44,6 +44,7 @@ import ray
 from ray import tune
 from ray._private import ray_constants
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
+from ray.tune.execution import class_cache
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -61,7 +62,7 @@ from orchestrator.executors import Job, Observer, tell, trial_input
 from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
 from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
-from orchestrator.provenance import usable_cores
+from orchestrator.provenance import usable_cores, visible_gpus
 from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
 from orchestrator.retries import Retries, larger_share
 from orchestrator.session_folder import session_folder
@@ -438,8 +439,7 @@ class RayExecutor:
                 raise
 
     def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        nbytes = sum(array.nbytes for array in job.arrays.values())
-        with _ray(self._address, nbytes) as folder:
+        with _ray(self._address, job) as folder:
             _await_cores(stop)
             if not stop.is_set():
                 _run_in(folder, job, observer, stop)
@@ -458,7 +458,8 @@ def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -
             share = replace(share, gpu_context=packing.context)
             queue = _Queue(share.job, observer, packing.shares)
             messenger = _Messenger(share, observer, queue)
-            _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
+            with _workers_as_they_are():
+                _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
     except (ray.exceptions.RayError, OSError) as error:
         raise LostError(f"{_LOST}: {_line(error)}") from error
     if messenger.error is not None:
@@ -619,6 +620,20 @@ def _answer(answer: ray.ObjectRef[Need | str]) -> Need | None:
     return None
 
 
+@contextmanager
+def _workers_as_they_are() -> Iterator[None]:
+    """Let Tune's actors be those processes that Ray has started in advance.
+
+    Tune gives them environment variables that nothing here reads, for which Ray starts others.
+    """
+    variables = class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = {}, set()
+    try:
+        yield
+    finally:
+        class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = variables
+
+
 def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
     cpu = share.job.resources.cpu
 
@@ -647,12 +662,12 @@ def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> 
 
 
 @contextmanager
-def _ray(address: str | None, nbytes: int) -> Iterator[Path]:
+def _ray(address: str | None, job: Job) -> Iterator[Path]:
     """A connected Ray for as long as the context lasts, and a folder for its files."""
     token = os.environ.get("RAY_AUTH_TOKEN")
     with session_folder() as folder:
         try:
-            with _connected(lambda: _connect(address, nbytes, folder)), _quiet():
+            with _connected(lambda: _connect(address, job, folder)), _quiet():
                 yield folder
         finally:
             if token is None:
@@ -726,7 +741,19 @@ def _bare() -> Iterator[None]:
         parameter.RayParams, node.start_api_server = params, api_server
 
 
-def _connect(address: str | None, nbytes: int, folder: Path) -> None:
+def _preloaded(job: Job, cores: int) -> list[str]:
+    """What each process imports that Ray starts in advance, one a core, if all of them will train.
+
+    They do so while this process connects and hands the features over.
+    """
+    trials = min(len(job.trials), job.jobs or cores)
+    on_cores = job.resources.gpu == 0 or (job.resources.gpu == "auto" and not visible_gpus())
+    if trials < cores or job.resources.cpu > 1 or not on_cores:
+        return []
+    return [__name__, "orchestrator.trial", "torch._dynamo"]
+
+
+def _connect(address: str | None, job: Job, folder: Path) -> None:
     try:
         if address is not None:
             knock(address)
@@ -735,6 +762,7 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
         # Else Ray makes up a token of its own and leaves it in the home folder.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         cores = usable_cores()
+        nbytes = sum(array.nbytes for array in job.arrays.values())
         with _loopback(), _groups_of_their_own(), _bare():
             ray.init(
                 # Whatever RAY_ADDRESS says: a Ray of our own, which nobody else can reach.
@@ -745,6 +773,7 @@ def _connect(address: str | None, nbytes: int, folder: Path) -> None:
                 _temp_dir=str(folder / "ray"),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
+                _system_config={"preload_python_modules": _preloaded(job, cores)},
             )
     except Exception as error:
         # Of many types, a bare Exception among them: a full disk is "timed out during startup".
