@@ -36,7 +36,7 @@ from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import TOLD, logged, warned
-from orchestrator.summary import INTERRUPTED, Summary, summarize
+from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
 from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
 
@@ -265,7 +265,8 @@ class _Run:
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
-            observer = _Writer(self.ledger, progress, renewal)
+            waiting = {trial.id for trial in pending}
+            observer = _Writer(self.ledger, progress, renewal, waiting)
             executor(self.options).run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -326,8 +327,11 @@ class _Writer:
     ledger: Ledger
     progress: SweepProgress
     renewal: TableRenewal
+    unstarted: set[str]
+    drawing_loaded: bool = False
 
     def started(self, trial: str, epoch: int) -> None:
+        self.unstarted.discard(trial)
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
 
@@ -361,13 +365,20 @@ class _Writer:
         self.ledger.record(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
-        self.renewal.news()
+        self._ended()
 
     def failed(self, failure: TrialFailure) -> None:
         self.ledger.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
+        self._ended()
+
+    def _ended(self) -> None:
         self.renewal.news()
+        # Who ran this trial has no other: there is a core for what comes next.
+        if not self.unstarted and not self.drawing_loaded:
+            self.drawing_loaded = True
+            load_drawing()
 
 
 def executor(options: RunOptions) -> Executor:

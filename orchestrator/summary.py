@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +72,21 @@ def summarize(
         if stop():
             return Summary(tables.files, (), None, tables.results, INTERRUPTED)
         return _illustrated(run_dir, tables, running, stop)
+
+
+def load_drawing() -> None:
+    """Import what the plots and the report need, in a thread: two seconds of work.
+
+    For a sweep whose last trials leave a core idle.
+    """
+
+    def load() -> None:
+        # What is missing here is missing again where it is needed, and told there.
+        with suppress(Exception):
+            for name in ("orchestrator.plots", "orchestrator.report", "sklearn.metrics"):
+                importlib.import_module(name)
+
+    threading.Thread(target=load, daemon=True).start()
 
 
 def _illustrated(
