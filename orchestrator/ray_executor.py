@@ -25,6 +25,7 @@ os.environ["RAY_TRAIN_ENABLE_V2_MIGRATION_WARNINGS"] = "0"
 os.environ.setdefault("RAY_worker_niceness", "0")
 
 import functools
+import gc
 import logging
 import math
 import secrets
@@ -686,7 +687,24 @@ def _connected(connect: Callable[[], None]) -> Iterator[None]:
             pool.submit(connect).result()
             yield
         finally:
-            ray.shutdown()
+            with _no_collection():
+                ray.shutdown()
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Let go of what nobody holds any more, and collect no garbage in any thread for a while.
+
+    Ray ends the process at once when a reference to an object is dropped while it shuts down.
+    """
+    gc.collect()
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
 
 
 @contextmanager
