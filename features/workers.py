@@ -199,7 +199,9 @@ def _extract_rows(
             except BadClip as problem:
                 bad[index] = str(problem)
                 array = np.full(spec.stored_shape, blank, dtype)
-            file.write(np.ascontiguousarray(array, dtype).data)
+            # Windows overlap; one by one they are written from where they are.
+            parts = [array] if array.flags.c_contiguous else array
+            file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
     return bad
 
 
