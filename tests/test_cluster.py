@@ -107,7 +107,7 @@ def test_nodes_may_go_and_come_in_the_middle_of_a_sweep(
     nodes = tmp_path / "nodes"
     nodes.mkdir()
     changes = {"checkpoint": {"every": 5}, "execution": {"max_failures": 0}, "repeats": 2}
-    model, train = {"name": "noting:build"}, TRAIN | {"epochs": 100}
+    model, train = {"name": "noting:build"}, TRAIN | {"epochs": 50}
     folds = {"test": 1, "validate": [2, 3, 4]}
     spec = write_spec(model=model, folds=folds, train=train, **changes)
     whole, out = tmp_path / "whole", tmp_path / "run"
