@@ -40,6 +40,7 @@ def extract(waveform: NDArray[np.float32], spec: FeatureSpec) -> FeatureArray:
         raise BadClip("NaN or infinite samples")
     array = _KINDS[spec.kind](waveform, spec)
     if spec.kind == "waveform":
+        # Its values are those that have just been looked at.
         return array
     if not np.isfinite(array).all():
         raise BadClip("NaN or infinite features")

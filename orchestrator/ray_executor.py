@@ -502,13 +502,12 @@ def _gpus(job: Job) -> float:
 
 def _await_cores(stop: threading.Event) -> None:
     """Give a cluster's workers time to join: a head often comes first and has no cores."""
+    if ray.cluster_resources().get("CPU"):
+        return
+    _log.warning("no node has a core yet: waiting up to %g s for one", _JOIN_SECONDS)
     deadline = time.monotonic() + _JOIN_SECONDS
-    said = False
-    while not ray.cluster_resources().get("CPU") and time.monotonic() < deadline:
-        if not said:
-            _log.warning("no node has a core yet: waiting up to %g s for one", _JOIN_SECONDS)
-            said = True
-        if stop.wait(0.2):
+    while not stop.wait(0.2) and time.monotonic() < deadline:
+        if ray.cluster_resources().get("CPU"):
             return
 
 

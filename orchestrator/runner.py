@@ -265,8 +265,8 @@ class _Run:
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
-            waiting = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, progress, renewal, waiting)
+            unstarted = {trial.id for trial in pending}
+            observer = _Writer(self.ledger, progress, renewal, unstarted)
             executor(self.options).run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -328,7 +328,6 @@ class _Writer:
     progress: SweepProgress
     renewal: TableRenewal
     unstarted: set[str]
-    drawing_loaded: bool = False
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
@@ -376,8 +375,7 @@ class _Writer:
     def _ended(self) -> None:
         self.renewal.news()
         # Who ran this trial has no other: there is a core for what comes next.
-        if not self.unstarted and not self.drawing_loaded:
-            self.drawing_loaded = True
+        if not self.unstarted:
             load_drawing()
 
 

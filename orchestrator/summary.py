@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import logging
 import threading
@@ -74,8 +75,9 @@ def summarize(
         return _illustrated(run_dir, tables, running, stop)
 
 
+@functools.cache
 def load_drawing() -> None:
-    """Import what the plots and the report need, in a thread: two seconds of work.
+    """Import what the plots and the report need, in a thread and once: two seconds of work.
 
     For a sweep whose last trials leave a core idle.
     """
