@@ -46,6 +46,8 @@ from ray import tune
 from ray._private import ray_constants
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 from ray.tune.stopper import Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -287,6 +289,32 @@ class _Queue(_NotKept, Searcher):
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, likewise."""
+
+
+class _Scheduler(_NotKept, FIFOScheduler):
+    """Lets a worker that is free take a trial for which no process is being started.
+
+    Tune's own would give it the first in line, and end the process that is on its way for that
+    one: where trials are shorter than a process's start, no second worker would ever arrive.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._waiting: list[TuneTrial] = []
+
+    def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
+        """Take note of a trial."""
+        self._waiting.append(trial)
+
+    def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
+        """The first trial that nothing has been started for."""
+        controller = tune_controller._tune_controller
+        actors, manager = controller._trial_to_actor, controller._actor_manager
+        self._waiting = [trial for trial in self._waiting if trial.status == TuneTrial.PENDING]
+        for trial in self._waiting:
+            if trial not in actors or not manager.is_actor_started(actors[trial]):
+                return trial
+        return None
 
 
 class _Messenger(_NotKept, Callback):
@@ -647,7 +675,9 @@ def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> 
     trainable = tune.with_resources(tune.with_parameters(_Trainable, share=share), resources)
     return tune.Tuner(
         trainable,
-        tune_config=TuneConfig(reuse_actors=True, search_alg=queue, num_samples=-1),
+        tune_config=TuneConfig(
+            reuse_actors=True, search_alg=queue, scheduler=_Scheduler(), num_samples=-1
+        ),
         run_config=RunConfig(
             name="sweep",
             storage_path=str(share.folder / "tune"),

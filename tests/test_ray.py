@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 import time
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,8 @@ def test_two_feature_kinds_in_one_sweep(
 
 DYING = """
 import os, signal, time
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from torch import nn
 
@@ -156,6 +160,8 @@ def test_a_worker_that_hangs_is_ended_and_the_others_go_on(
 
 DYING_LATE = """
 import os, signal
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from torch import nn
 
@@ -211,6 +217,8 @@ def test_a_worker_that_dies_goes_on_from_its_checkpoint(
 
 VANDAL = """
 import shutil
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from torch import nn
 
@@ -328,3 +336,37 @@ def test_an_interrupted_driver_saves_and_says_how_to_go_on(
     statuses = {t["status"] for t in rows(out, "trials")}
     assert statuses == {"finished", "pending"}
     assert list(out.glob("trials/*/checkpoint.pt"))
+
+
+LATE = """
+import sys, time
+from datetime import datetime
+from itertools import pairwise
+from pathlib import Path
+
+if any(argument.endswith("default_worker.py") for argument in sys.orig_argv):
+    try:
+        Path(__file__).with_name("first").touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(2)
+"""
+
+
+def test_a_worker_that_starts_slower_than_trials_end_gets_its_share(
+    write_spec, tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LATE)
+    decays = {"grid": [round(0.0001 * i, 4) for i in range(30)]}
+    train = {"epochs": 4, "batch_size": 4, "optimizer": {"name": "sgd", "weight_decay": decays}}
+    spec = write_spec(model={"name": "cnn1d"}, train=train)
+    out = tmp_path / "run"
+    command = [*COMMAND, str(spec), "--out", str(out), "--quiet"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    subprocess.run(command, check=True, env=os.environ | {"PYTHONPATH": path})
+    spans = sorted(
+        (datetime.fromisoformat(row["started"]).timestamp(), float(row["wall_seconds"]))
+        for row in rows(out, "timings")
+    )
+    assert len(spans) == 60
+    together = [start + wall > after for (start, wall), (after, _) in pairwise(spans)]
+    assert any(together)
