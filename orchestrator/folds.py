@@ -121,7 +121,8 @@ def make_splits(
 
     `held_out` with folds 1 to 5, test 1 and validate null gives validation folds 2, 3, 4, 5,
     training on the other three. `rotate` gives (test 1, validate 2, train 3 4 5), (2, 3, 4 5 1),
-    (3, 4, 5 1 2), (4, 5, 1 2 3), (5, 1, 2 3 4).
+    (3, 4, 5 1 2), (4, 5, 1 2 3), (5, 1, 2 3 4). `cross_validation` gives validation folds 1 to 5,
+    training on the other four, and nothing is tested.
 
     Args:
         dataset: the clips.

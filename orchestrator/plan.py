@@ -162,6 +162,7 @@ def make_experiment(
         clips=tuple(ClipRow(c.path, c.label, problems.get(c.path, "")) for c in dataset.clips),
         trials=_trials(sweep, splits),
         merged=sweep.merged,
+        protocol=settings.folds.protocol,
         leakage_allowed=settings.data.allow_leakage,
         data=dataset.fingerprint(),
     )

@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from orchestrator.protocols import OF_ALL_FOLDS, Protocol
+
 FORMAT_VERSION = 1
 """Of `spec.yaml`, `plan.json` and `result.json`; a later one is refused by name."""
 
@@ -73,7 +75,8 @@ class FoldsSpec(_Spec):
 
     Attributes:
         protocol: `held_out`: one test fold, or none, and validation folds in turn; `rotate`:
-            each fold tests once, the next one validates, the rest trains.
+            each fold tests once, the next one validates, the rest trains; `cross_validation`: no
+            test fold, every fold validates once.
         test: the fold that no choice sees; null for none.
         validate_folds: the validation folds in turn (`validate` in YAML); null for all others.
         k: make this many folds, numbered from 1, where the data bring none.
@@ -82,7 +85,7 @@ class FoldsSpec(_Spec):
         seed: of the folds made.
     """
 
-    protocol: Literal["held_out", "rotate"] = "held_out"
+    protocol: Protocol = "held_out"
     test: Whole | None = None
     validate_folds: list[Whole] | None = Field(default=None, alias="validate")
     k: Annotated[int, Field(strict=True, ge=2, le=10_000)] | None = None
@@ -93,11 +96,14 @@ class FoldsSpec(_Spec):
     @model_validator(mode="after")
     def _folds_agree(self) -> FoldsSpec:
         listed = self.validate_folds
-        if self.protocol == "rotate":
+        if self.protocol != "held_out":
+            test, validate = OF_ALL_FOLDS[self.protocol]
             if self.test is not None:
-                raise constraint("test", self.test, "null with protocol rotate: each fold tests")
+                allowed = f"null with protocol {self.protocol}: {test}"
+                raise constraint("test", self.test, allowed)
             if listed is not None:
-                raise constraint("validate", listed, "null with protocol rotate: the next fold")
+                allowed = f"null with protocol {self.protocol}: {validate}"
+                raise constraint("validate", listed, allowed)
             return self
         if listed is not None and not listed:
             raise constraint("validate", "no fold", "at least one fold, or null for all others")
@@ -228,7 +234,7 @@ class Settings(_Spec):
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("clip_statistics",),
-    ("folds", "protocol"): ("cross_validation", "nested"),
+    ("folds", "protocol"): ("nested",),
     ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 from features.spec import FeatureSpec
 from models.spec import InputSpec, Layout, ModelSpec
 from orchestrator.hyperparameters import TrainSpec
+from orchestrator.protocols import Protocol
 from orchestrator.schema_order import position
 
 IDENTITY_VERSION = 1
@@ -163,6 +164,7 @@ class Plan:
         clips: every clip in feature-row order.
         trials: ordered by test fold, validation fold, configuration, seed.
         merged: how many equal configurations were merged.
+        protocol: `folds.protocol`, what folds are for.
         leakage_allowed: `data.allow_leakage`; every table then says so.
         specification: `document.digest` of what the plan was made from.
         data: likewise `Dataset.fingerprint`.
@@ -175,6 +177,7 @@ class Plan:
     clips: tuple[ClipRow, ...]
     trials: tuple[Trial, ...]
     merged: int = 0
+    protocol: Protocol = "held_out"
     leakage_allowed: bool = False
     specification: str = ""
     data: str = ""
@@ -205,6 +208,7 @@ class Plan:
             "metric": self.metric,
             "mode": self.mode,
             "merged": self.merged,
+            "protocol": self.protocol,
             "leakage_allowed": self.leakage_allowed,
             "specification": self.specification,
             "data": self.data,
@@ -234,6 +238,7 @@ class Plan:
                 Trial(configurations[i], test, fold, seed) for i, test, fold, seed in data["trials"]
             ),
             merged=data["merged"],
+            protocol=data.get("protocol", "held_out"),
             leakage_allowed=data["leakage_allowed"],
             specification=data["specification"],
             data=data["data"],

@@ -65,6 +65,16 @@ def test_rotate_tests_every_fold_once() -> None:
     assert Counter(i for s in splits for i in s.test) == Counter(range(len(data.clips)))
 
 
+def test_cross_validation_validates_every_fold_once_and_tests_none() -> None:
+    data = folded()
+    spec = FoldsSpec(protocol="cross_validation")
+    splits = make_splits(data, assign_folds(data, spec), spec)
+    assert [(s.test_fold, s.fold, s.test) for s in splits] == [
+        (None, fold, ()) for fold in (1, 2, 3, 4, 5)
+    ]
+    assert Counter(i for s in splits for i in s.val) == Counter(range(len(data.clips)))
+
+
 @given(folds=st.integers(3, 6), classes=st.integers(2, 4), each=st.integers(2, 3), data=st.data())
 @settings(max_examples=60)
 def test_the_parts_of_a_split_are_apart_and_complete(folds, classes, each, data) -> None:
