@@ -156,8 +156,15 @@ def _closing(result: RunResult, command: str) -> list[str]:
     """What is said at the end of a run."""
     from orchestrator.plan import several
 
-    total = len(result.plan.trials)
+    total = result.total
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
+    if result.estimate is not None:
+        found = result.estimate
+        each = ", ".join(f"{value:.4f}" for value in found.values)
+        lines.append(
+            f"nested cross-validation: {found.metric} mean {found.mean:.4f}, standard deviation"
+            f" {found.std:.4f} over {several(len(found.values), 'outer trial')}: {each}"
+        )
     if result.best is not None:
         best = result.best
         values = [fold.value for fold in best.folds if fold.value is not None]

@@ -135,13 +135,13 @@ def score_of(scores: Scores | None, name: str) -> float | None:
 
 
 def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
-    """Every trial of the plan in plan order, one record in memory at a time.
+    """Every trial of the plan in plan order, outer ones last, one record in memory at a time.
 
     Raises:
         RunDirectoryError: a record is of another format version, or not readable.
     """
     averages = RunningAverages(plan)
-    for trial in plan.trials:
+    for trial in plan.every:
         record = directory.record(trial)
         if record is not None:
             yield Entry(_finished(trial, record, averages), record, None)

@@ -11,7 +11,8 @@ from features.formulas import ALLOWED, is_formula
 from features.spec import FeatureSpec
 from orchestrator.document import digest
 from orchestrator.errors import SpecificationError
-from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits
+from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits, outer_splits
+from orchestrator.nested import twins
 from orchestrator.sweep import Sweep
 from orchestrator.trials import ClipRow, Plan, Trial
 
@@ -27,6 +28,7 @@ class Experiment:
         dataset: every clip.
         folds: of each clip.
         splits: in plan order.
+        outer: of a nested cross-validation, the training on all folds but each one.
         plan: the trials.
         leaks: sources or files in two folds, where `data.allow_leakage` lets them pass.
     """
@@ -37,6 +39,7 @@ class Experiment:
     splits: tuple[Split, ...]
     plan: Plan
     leaks: tuple[str, ...]
+    outer: tuple[Split, ...] = ()
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
@@ -44,9 +47,9 @@ class Experiment:
         return tuple(dict.fromkeys(c.features for c in self.sweep.configurations))
 
     @property
-    def split_of(self) -> dict[tuple[int | None, int], Split]:
+    def split_of(self) -> dict[tuple[int | None, int | None], Split]:
         """The splits by `(test fold, validation fold)`."""
-        return {(split.test_fold, split.fold): split for split in self.splits}
+        return {(split.test_fold, split.fold): split for split in self.splits + self.outer}
 
     @property
     def document(self) -> dict[str, Any]:
@@ -62,12 +65,20 @@ class Experiment:
         """How the number of trials comes about, in words."""
         plan, repeats = self.plan, self.sweep.settings.repeats
         merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+        folds = several(len(self.outer or self.splits), "fold")
+        if self.outer:
+            folds += f" x {len(self.outer) - 1} inner ones"
         factors = [
             several(len(plan.configurations), "configuration") + merged,
-            several(len(self.splits), "fold"),
+            folds,
             *([several(repeats, "repeat")] if repeats > 1 else []),
         ]
-        return f"{several(len(plan.trials), 'trial')} = {' x '.join(factors)}"
+        text = f"{several(len(plan.trials), 'trial')} = {' x '.join(factors)}"
+        if not self.outer:
+            return text
+        trainings = len(plan.trials) - len(twins(plan))
+        outer = several(len(self.outer) * repeats, "outer one")
+        return f"{text}, in {several(trainings, 'training')}; then {outer}"
 
 
 def several(number: int, noun: str) -> str:
@@ -166,7 +177,9 @@ def make_experiment(
         leakage_allowed=settings.data.allow_leakage,
         data=dataset.fingerprint(),
     )
-    experiment = Experiment(sweep, dataset, folds, splits, plan, tuple(found))
+    nested = settings.folds.protocol == "nested"
+    outer = outer_splits(dataset, folds, absent) if nested else ()
+    experiment = Experiment(sweep, dataset, folds, splits, plan, tuple(found), outer)
     plan = replace(plan, specification=digest(experiment.document))
     return replace(experiment, plan=plan)
 

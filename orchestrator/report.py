@@ -18,6 +18,7 @@ from markupsafe import Markup
 from orchestrator import atomic
 from orchestrator.outcomes import plan_of
 from orchestrator.plot import Plot
+from orchestrator.report_nested import nested_part
 from orchestrator.report_results import best_view, headline, state_view
 from orchestrator.report_setup import setup_parts
 from orchestrator.report_source import ReportSource
@@ -88,6 +89,7 @@ def report_view(standing: Standing, plots: Sequence[Plot]) -> ReportView:
         headline=headline(standing),
         leakage=standing.plan.leakage_allowed,
         best=best_view(standing),
+        nested=nested_part(standing),
         setup=setup_parts(standing),
         summaries=summaries,
         summaries_note=summaries_note(standing, summaries),

@@ -50,7 +50,7 @@ _FILES: Final = (
 def trouble_view(standing: Standing) -> TroubleView:
     """Failed trials by their error, clips left out, warnings of the log."""
     by_error: dict[str, list[str]] = {}
-    for row in standing.source.trials:
+    for row in standing.source.trials + standing.source.outer:
         if row.status is Status.FAILED:
             by_error.setdefault(row.error, []).append(row.trial.id)
     failures = [

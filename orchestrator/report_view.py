@@ -261,6 +261,7 @@ class ReportView:
         headline: the result in one sentence.
         leakage: `data.allow_leakage` let a leak pass.
         best: None while no configuration has every fold.
+        nested: what a nested cross-validation has found; None without one.
         setup: what was run.
         summaries: the reports' run summaries.
         summaries_note: how they are to be read, and which are left out.
@@ -281,6 +282,7 @@ class ReportView:
     headline: str
     leakage: bool
     best: BestView | None
+    nested: Part | None
     setup: tuple[Part, ...]
     summaries: tuple[SummaryView, ...]
     summaries_note: str

@@ -6,8 +6,8 @@ import logging
 import os
 import shlex
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,9 @@ from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
-from orchestrator.plan import Experiment, load_dataset, make_experiment
+from orchestrator.nested import Choice, choices, twins
+from orchestrator.outer_results import Estimate, estimate
+from orchestrator.plan import Experiment, load_dataset, make_experiment, several
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
@@ -75,27 +77,31 @@ class RunResult:
     Attributes:
         run_dir: absolute.
         plan: every trial.
+        total: how many of them there will be, outer trials that are yet to be chosen included.
         finished: how many of them have a record now.
         failed: how many have failed and not finished since.
         interrupted: stopped by SIGINT or SIGTERM.
         report: `report.html`; None where it could not be made.
         best: the best configuration, if one has all its folds.
+        estimate: of a nested cross-validation, what its choices are worth; None without.
     """
 
     run_dir: Path
     plan: Plan
+    total: int
     finished: int
     failed: int
     interrupted: bool
     report: Path | None
     best: Best | None
+    estimate: Estimate | None
 
     @property
     def exit_code(self) -> int:
         """0 every trial finished, 1 some failed, 130 interrupted."""
         if self.interrupted:
             return 130
-        return 0 if self.finished == len(self.plan.trials) else 1
+        return 0 if self.finished == self.total else 1
 
 
 def run_sweep(options: RunOptions, console: Console) -> RunResult:
@@ -158,21 +164,23 @@ class _Run:
     console: Console
     stop: threading.Event
     timed_out: bool = False
+    _choices: tuple[Choice, ...] = ()
 
     def run(self) -> RunResult:
-        plan = self.experiment.plan
-        self.ledger.drop_old_checkpoints(plan)
-        pending = self.ledger.pending(plan, self.options.keep_failed)
+        self._choose()
+        self.ledger.drop_old_checkpoints(self.experiment.plan)
+        pending = self._pending()
         self._limit_time()
         if pending and self.options.executor == "ray":
             # Ray takes a second to import, which can pass while the features are extracted.
             threading.Thread(target=executor, args=(self.options,), daemon=True).start()
         arrays = self._features() if pending else self._as_before()
+        self._choose()
         self._store()
         try:
             if pending and not self.stop.is_set():
-                self._say(len(pending))
-                self._execute(pending, arrays)
+                self._say(pending)
+                self._execute_all(pending, arrays)
             self.ledger.close_storage()
             return self._result(self._summarize())
         except RunDirectoryError as error:
@@ -248,26 +256,80 @@ class _Run:
         write_specification(run_dir, experiment.document)
         self.ledger.write_plan(experiment.plan)
 
-    def _say(self, pending: int) -> None:
-        plan = self.experiment.plan
-        done = len(plan.trials) - pending
+    def _say(self, pending: Sequence[Trial]) -> None:
+        plan, twins = self.experiment.plan, self._twins
+        left = len(pending) + sum(trial.id in twins for trial in pending)
+        done = len(plan.every) - left
         skipped = f", {done} of them done before" if done else ""
-        _log.info("%d trials, %d pending", len(plan.trials), pending)
+        _log.info("%d trials, %d pending", len(plan.every), left)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
+    def _say_chosen(self) -> None:
+        for choice in self._choices:
+            epochs = several(choice.stop, "epoch")
+            found = f"{choice.best.configuration.id} is chosen, {epochs}"
+            _log.info("test fold %d: %s", choice.test_fold, found)
+            say(self.console, f"test fold {choice.test_fold}: {found}")
+
+    def _pending(self) -> list[Trial]:
+        """The trials to run, of two that are one training the first."""
+        plan = self.experiment.plan
+        pending = self.ledger.pending(plan, self.options.keep_failed)
+        first = {twin.id: trial for trial, twin in self._twins.items()}
+        wanted = {first.get(trial.id, trial.id) for trial in pending}
+        return [trial for trial in plan.every if trial.id in wanted]
+
+    @property
+    def _twins(self) -> dict[str, Trial]:
+        return twins(self.experiment.plan)
+
+    def _choose(self) -> bool:
+        """Put the outer trials of a nested cross-validation into the plan; whether any is new."""
+        plan = self.experiment.plan
+        if plan.protocol != "nested":
+            return False
+        inner = replace(plan, outer=())
+        values, curves = {}, {}
+        for record in self.ledger.records(inner):
+            values[record.trial] = metric_of(record, plan.metric)
+            curves[record.trial] = record.epochs
+        settled = curves.keys() | self.ledger.failures(inner).keys()
+        self._choices = choices(plan, values, curves, settled)
+        outer = tuple(trial for choice in self._choices for trial in choice.trials)
+        self.experiment = replace(self.experiment, plan=replace(plan, outer=outer))
+        return outer != plan.outer
+
+    def _execute_all(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
+        """Run what is left, and then what that has chosen."""
+        with executor(self.options) as running:
+            while pending and not self.stop.is_set():
+                self._execute(running, pending, arrays)
+                if not self._choose():
+                    break
+                self.ledger.write_plan(self.experiment.plan)
+                pending = self._pending()
+                self._say_chosen()
+
+    def _execute(
+        self,
+        running: Executor,
+        pending: list[Trial],
+        arrays: dict[FeatureSpec, FeatureArray],
+    ) -> None:
         costs, scores = self._measured()
         saved = self.ledger.saved_epochs(pending)
         job = self._job(longest_first(pending, costs, saved), arrays)
-        epochs = epochs_of(pending)
+        epochs = epochs_of(pending) | {
+            trial.id: job.stops[trial.id] for trial in pending if trial.id in job.stops
+        }
         remaining = Remaining(job.trials, Costs(job.splits, costs), saved)
         total = sum(epochs.values())
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, progress, renewal, unstarted)
-            executor(self.options).run(job, observer, self.stop)
+            observer = _Writer(self.ledger, progress, renewal, unstarted, job.twins)
+            running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
         settings = self.experiment.sweep.settings
@@ -285,13 +347,15 @@ class _Run:
             checkpoint_every=settings.checkpoint.every,
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
+            twins=self._twins,
+            stops={t.id: choice.stop for choice in self._choices for t in choice.trials},
         )
 
     def _measured(self) -> tuple[Costs, dict[str, float | None]]:
         """The time and the score of each finished trial."""
         plan = self.experiment.plan
         costs, scores = Costs(self.experiment.split_of), {}
-        trials = {trial.id: trial for trial in plan.trials}
+        trials = {trial.id: trial for trial in plan.every}
         for record in self.ledger.records(plan):
             costs.note_record(trials[record.trial], record)
             scores[record.trial] = metric_of(record, plan.metric)
@@ -308,15 +372,22 @@ class _Run:
             _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
+    def _total(self) -> int:
+        experiment = self.experiment
+        repeats = experiment.sweep.settings.repeats
+        return len(experiment.plan.trials) + len(experiment.outer) * repeats
+
     def _result(self, summary: Summary) -> RunResult:
         return RunResult(
             run_dir=self.ledger.run_dir,
             plan=self.experiment.plan,
+            total=self._total(),
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),
             interrupted=self._interrupted(),
             report=summary.report,
             best=tables.best_of(summary.results),
+            estimate=estimate(summary.results),
         )
 
 
@@ -328,6 +399,7 @@ class _Writer:
     progress: SweepProgress
     renewal: TableRenewal
     unstarted: set[str]
+    twins: Mapping[str, Trial]
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
@@ -361,12 +433,19 @@ class _Writer:
         self.progress.retried(failure.trial, failure.error)
 
     def finished(self, record: TrialRecord) -> None:
+        if record.twin is not None:
+            # First, so that none of the two is missing where the other is there.
+            self.ledger.record(record.twin)
+            self.progress.twin(record.twin)
         self.ledger.record(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
         self._ended()
 
     def failed(self, failure: TrialFailure) -> None:
+        twin = self.twins.get(failure.trial)
+        if twin is not None:
+            self.ledger.fail(replace(failure, trial=twin.id))
         self.ledger.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)

@@ -76,7 +76,8 @@ class FoldsSpec(_Spec):
     Attributes:
         protocol: `held_out`: one test fold, or none, and validation folds in turn; `rotate`:
             each fold tests once, the next one validates, the rest trains; `cross_validation`: no
-            test fold, every fold validates once.
+            test fold, every fold validates once; `nested`: each fold tests once what a
+            cross-validation over the others has chosen.
         test: the fold that no choice sees; null for none.
         validate_folds: the validation folds in turn (`validate` in YAML); null for all others.
         k: make this many folds, numbered from 1, where the data bring none.
@@ -234,7 +235,6 @@ class Settings(_Spec):
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("clip_statistics",),
-    ("folds", "protocol"): ("nested",),
     ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -19,6 +19,7 @@ from features.spec import WaveformSpec
 from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing, shown
+from orchestrator.hyperparameters import PlateauSchedule
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Draw
@@ -111,6 +112,8 @@ class _Reader:
         assert settings is not None
         configurations, merged = self._configurations(sections)
         self._check_inputs(configurations)
+        if settings.folds.protocol == "nested":
+            self._refuse_plateau(configurations)
         self._warn_of_empty_bands(configurations)
         self._refuse_formulas(configurations)
         self._raise_faults()
@@ -290,6 +293,13 @@ class _Reader:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
                 path = self.source.find(("model", "name"), configuration.model.name)
                 self.faults.append(self.source.fault(path, found, str(error)))
+
+    def _refuse_plateau(self, configurations: Iterable[Configuration]) -> None:
+        """The outer trainings have no validation split that a learning rate could follow."""
+        if any(isinstance(c.train.schedule, PlateauSchedule) for c in configurations):
+            path = self.source.find(("train", "schedule", "name"), "plateau")
+            allowed = "another schedule with protocol nested, whose last trainings validate nothing"
+            self.faults.append(self.source.fault(path, "plateau", allowed))
 
     def _refuse_formulas(self, configurations: Iterable[Configuration]) -> None:
         """Text among the parameters stands in the tables as it is."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.formulas import harmless
-from orchestrator import run_summaries
+from orchestrator import outer_results, run_summaries
 from orchestrator.configuration_scores import (
     Best,
     ConfigurationScores,
@@ -22,6 +22,7 @@ from orchestrator.configuration_scores import (
 from orchestrator.csv_files import LEAKAGE, Cell, TableFolder
 from orchestrator.errors import InterruptionError
 from orchestrator.outcomes import Entry, Outcome, Results, plan_of, read_entries
+from orchestrator.outer_results import write_outer_results
 from orchestrator.records import Status
 from orchestrator.run_directory import RunDirectory
 from orchestrator.run_sets import repeated, twice_validated
@@ -36,6 +37,7 @@ STALE = (
     run_summaries.INDEX,
     "best_hyperparameters_*.csv",
     "skipped_clips.csv",
+    outer_results.NAME,
 )
 """Tables that one state of a run directory has and another has not."""
 
@@ -79,6 +81,7 @@ def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tab
     _write_best(folder, plan, outcomes)
     _write_parameters(folder, plan, outcomes)
     _write_skipped_clips(folder, plan)
+    write_outer_results(folder, plan, outcomes)
     folder.remove_stale(*STALE)
     return Tables(tuple(folder.written), Results(directory, plan, outcomes))
 
@@ -121,7 +124,7 @@ def _write_configurations(folder: TableFolder, plan: Plan, outcomes: Mapping[str
             table.row([configuration.id, *settings, *scores, finished[configuration.id]])
 
 
-_Split = tuple[int | None, int, int]
+_Split = tuple[int | None, int | None, int]
 
 
 def _split(trial: Trial) -> _Split:
@@ -160,7 +163,7 @@ def _by_split(scores: ConfigurationScores, splits: list[_Split]) -> list[float |
 
 def _folds_finished(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, int]:
     """Number of folds of each configuration that have finished with every seed."""
-    done: dict[str, dict[tuple[int | None, int], bool]] = {}
+    done: dict[str, dict[tuple[int | None, int | None], bool]] = {}
     for trial in plan.trials:
         folds = done.setdefault(trial.configuration.id, {})
         key = (trial.test_fold, trial.fold)
@@ -199,7 +202,7 @@ def _write_parameters(folder: TableFolder, plan: Plan, outcomes: Mapping[str, Ou
     """Each model's parameter counts as its finished trials found them."""
 
     def rows() -> Iterator[tuple[str, int, int, int]]:
-        for trial in plan.trials:
+        for trial in plan.every:
             count = outcomes[trial.id].parameters
             if count is not None:
                 name = trial.configuration.model.name

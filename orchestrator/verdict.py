@@ -26,7 +26,7 @@ LEAD = 0.2
 _FEW = "too few folds to tell"
 """Where not even a lead in every fold could be told from chance."""
 
-Fold = tuple[int | None, int]
+Fold = tuple[int | None, int | None]
 
 
 class Certainty(StrEnum):
@@ -214,7 +214,7 @@ def _how_many_close(verdict: Verdict) -> str:
     )
 
 
-def _by_fold(values: Iterable[tuple[int | None, int, float | None]]) -> dict[Fold, float]:
+def _by_fold(values: Iterable[tuple[int | None, int | None, float | None]]) -> dict[Fold, float]:
     found: dict[Fold, list[float]] = {}
     for test_fold, fold, value in values:
         if value is not None:
