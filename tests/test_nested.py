@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import csv
+import os
 import shutil
+import subprocess
+import sys
 from collections import defaultdict
 from pathlib import Path
 from statistics import fmean
@@ -12,6 +15,8 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+
+from orchestrator.yaml_source import dump
 
 FOLDS = ("1", "2", "3", "4")
 OPTIMIZER = {"name": "sgd", "lr": {"grid": [0.05, 0.0001]}}
@@ -45,6 +50,24 @@ def run(foldgrid: Any, tmp_path: Path) -> Any:
     return run
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, specification: Any) -> tuple[Path, str]:
+    """A finished run of `NESTED`, and what it said."""
+    folder = tmp_path_factory.mktemp("nested")
+    spec = folder / "tiny.yaml"
+    spec.write_text(dump(specification(**NESTED)), encoding="utf-8")
+    command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--out", str(folder / "run")]
+    cache = {"FOLDGRID_CACHE": str(folder / "cache")}
+    done = subprocess.run(
+        [*command, "--executor", "serial", "--quiet"],
+        env=os.environ | cache,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return folder / "run", done.stdout
+
+
 def common_epoch(run_dir: Path, configuration: str, test_fold: str) -> int:
     """By `epochs.csv`: the best mean accuracy over the inner folds, then loss, then the first."""
     found = defaultdict(list)
@@ -55,8 +78,8 @@ def common_epoch(run_dir: Path, configuration: str, test_fold: str) -> int:
     return min(means, key=lambda epoch: (means[epoch], epoch))
 
 
-def test_each_fold_is_tested_once_by_what_the_other_folds_chose(run, write_spec) -> None:
-    out, said = run(write_spec(**NESTED))
+def test_each_fold_is_tested_once_by_what_the_other_folds_chose(made) -> None:
+    out, said = made
     inner, outer = trials(out), trials(out, outer=True)
     assert len(inner) == 2 * 4 * 3
     assert not any(row["test_accuracy"] for row in inner)
@@ -86,8 +109,8 @@ def test_each_fold_is_tested_once_by_what_the_other_folds_chose(run, write_spec)
     assert "Nested cross-validation: test accuracy" in page
 
 
-def test_two_inner_trials_that_are_one_training_are_trained_once(run, write_spec) -> None:
-    out, _ = run(write_spec(**NESTED))
+def test_two_inner_trials_that_are_one_training_are_trained_once(made, run, write_spec) -> None:
+    out, _ = made
     started = {row["trial"]: row["started"] for row in rows(out, "timings")}
     pairs = defaultdict(set)
     for row in trials(out):
@@ -104,8 +127,10 @@ def test_two_inner_trials_that_are_one_training_are_trained_once(run, write_spec
     assert scores[0] == scores[1]
 
 
-def test_nothing_that_is_chosen_for_a_fold_depends_on_it(run, write_spec, clips, tmp_path) -> None:
-    before, _ = run(write_spec(**NESTED), name="before")
+def test_nothing_that_is_chosen_for_a_fold_depends_on_it(
+    made, run, write_spec, clips, tmp_path
+) -> None:
+    before, _ = made
     copy = tmp_path / "copy"
     shutil.copytree(clips, copy)
     rng = np.random.default_rng(5)
@@ -131,10 +156,11 @@ def test_nothing_that_is_chosen_for_a_fold_depends_on_it(run, write_spec, clips,
 
 
 def test_what_is_lost_is_made_again_and_nothing_else(
-    run, write_spec, tables_of, ray_address
+    made, run, write_spec, tables_of, tmp_path, ray_address
 ) -> None:
     spec = write_spec(**NESTED)
-    out, _ = run(spec)
+    out = tmp_path / "run"
+    shutil.copytree(made[0], out)
     tables = tables_of(out)
     assert "nested.csv" in tables
     first, second = (row["trial"] for row in trials(out)[:6:5])
