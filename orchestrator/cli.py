@@ -208,7 +208,7 @@ def plan(
     from orchestrator.plan_view import as_lines, as_values
     from orchestrator.run_directory import RunDirectory
 
-    experiment = _experiment(spec, overrides)
+    experiment = _experiment(spec, overrides, out)
     capacity = measure(experiment)
     run_dir = out or Path("results") / experiment.plan.name
     at_once = None if capacity.measured else capacity.concurrency
@@ -221,12 +221,16 @@ def plan(
     return 0
 
 
-def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
+def _experiment(spec: Path, overrides: list[str] | None, out: Path | None = None) -> Experiment:
+    """The experiment; with a search, as far as a run directory has it."""
     from orchestrator.plan import load_dataset, make_experiment
     from orchestrator.provenance import origin
+    from orchestrator.run_directory import RunDirectory
+    from orchestrator.suggestions import restored
     from orchestrator.sweep import load_sweep
 
     sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
+    sweep = restored(sweep, RunDirectory(out or Path("results") / sweep.settings.name))
     return make_experiment(sweep, load_dataset(sweep))
 
 

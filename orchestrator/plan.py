@@ -44,7 +44,7 @@ class Experiment:
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
         """The distinct feature configurations in plan order."""
-        return tuple(dict.fromkeys(c.features for c in self.sweep.configurations))
+        return self.sweep.all_features
 
     @property
     def split_of(self) -> dict[tuple[int | None, int | None], Split]:
@@ -63,13 +63,19 @@ class Experiment:
     @property
     def product(self) -> str:
         """How the number of trials comes about, in words."""
-        plan, repeats = self.plan, self.sweep.settings.repeats
+        plan, repeats, search = self.plan, self.sweep.settings.repeats, self.sweep.settings.search
         merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
         folds = several(len(self.outer or self.splits), "fold")
         if self.outer:
             folds += f" x {len(self.outer) - 1} inner ones"
+        configurations = several(len(plan.configurations), "configuration") + merged
+        if search.method == "optuna":
+            made = len(plan.suggestions)
+            configurations += (
+                f" ({made} of {search.samples} suggestions of Optuna, {search.sampler})"
+            )
         factors = [
-            several(len(plan.configurations), "configuration") + merged,
+            configurations,
             folds,
             *([several(repeats, "repeat")] if repeats > 1 else []),
         ]
@@ -173,6 +179,7 @@ def make_experiment(
         clips=tuple(ClipRow(c.path, c.label, problems.get(c.path, "")) for c in dataset.clips),
         trials=_trials(sweep, splits),
         merged=sweep.merged,
+        suggestions=sweep.suggestions,
         protocol=settings.folds.protocol,
         leakage_allowed=settings.data.allow_leakage,
         data=dataset.fingerprint(),

@@ -20,17 +20,17 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.configuration_scores import Best, metric_of
+from orchestrator.configuration_scores import Best
 from orchestrator.continuation import refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
+from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
-from orchestrator.nested import Choice, choices, twins
 from orchestrator.outer_results import Estimate, estimate
-from orchestrator.plan import Experiment, load_dataset, make_experiment, several
+from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
@@ -38,6 +38,7 @@ from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import TOLD, logged, warned
+from orchestrator.suggestions import restored
 from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
 from orchestrator.sweep import load_sweep
 from orchestrator.trials import Plan, Trial
@@ -120,13 +121,14 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
 
 def _run_sweep(options: RunOptions, console: Console) -> RunResult:
     sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
-    experiment = make_experiment(sweep, load_dataset(sweep))
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
+    directory = RunDirectory(run_dir)
+    sweep = restored(sweep, directory)
+    experiment = make_experiment(sweep, load_dataset(sweep))
     if options.executor == "ray" and options.address is None:
         capacity = measure(experiment)
         refuse_too_large(experiment, capacity)
         refuse_too_weak(experiment, capacity)
-    directory = RunDirectory(run_dir)
     refuse_other(experiment, directory, options.extend)
     shared = _storage(experiment)
     ledger = Ledger.open(run_dir)
@@ -135,7 +137,8 @@ def _run_sweep(options: RunOptions, console: Console) -> RunResult:
         refuse_other(experiment, directory, options.extend)
         if shared is not None:
             ledger = ledger.stored_in(shared)
-        return _Run(experiment, ledger, options, console, stop).run()
+        course = Course(experiment, ledger, options.keep_failed)
+        return _Run(course, ledger, options, console, stop).run()
 
 
 def _storage(experiment: Experiment) -> Path | None:
@@ -158,24 +161,27 @@ def _storage(experiment: Experiment) -> Path | None:
 class _Run:
     """One call on a locked run directory."""
 
-    experiment: Experiment
+    course: Course
     ledger: Ledger
     options: RunOptions
     console: Console
     stop: threading.Event
     timed_out: bool = False
-    _choices: tuple[Choice, ...] = ()
+
+    @property
+    def experiment(self) -> Experiment:
+        return self.course.experiment
 
     def run(self) -> RunResult:
-        self._choose()
+        self.course.advance()
         self.ledger.drop_old_checkpoints(self.experiment.plan)
-        pending = self._pending()
+        pending = self.course.due()
         self._limit_time()
         if pending and self.options.executor == "ray":
             # Ray takes a second to import, which can pass while the features are extracted.
             threading.Thread(target=executor, args=(self.options,), daemon=True).start()
         arrays = self._features() if pending else self._as_before()
-        self._choose()
+        self.course.advance()
         self._store()
         try:
             if pending and not self.stop.is_set():
@@ -219,7 +225,7 @@ class _Run:
         sweep = self.experiment.sweep
         if sweep.settings.data.on_bad_clip == "refuse":
             raise SpecificationError(*bad_clip_lines(sweep, bad))
-        self.experiment = make_experiment(sweep, self.experiment.dataset, bad)
+        self.course.leave_out(bad)
         for clip, problem in bad:
             _log.warning("left out: %s: %s", clip.path, problem, extra=TOLD)
         say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
@@ -235,8 +241,7 @@ class _Run:
         problems = {c.path: c.problem for c in stored.clips if c.problem}
         clips = [(c, problems[c.path]) for c in self.experiment.dataset.clips if c.path in problems]
         if clips:
-            sweep, dataset = self.experiment.sweep, self.experiment.dataset
-            self.experiment = make_experiment(sweep, dataset, clips)
+            self.course.leave_out(clips)
         return {}
 
     def _store(self) -> None:
@@ -257,58 +262,25 @@ class _Run:
         self.ledger.write_plan(experiment.plan)
 
     def _say(self, pending: Sequence[Trial]) -> None:
-        plan, twins = self.experiment.plan, self._twins
+        plan, twins = self.experiment.plan, self.course.twins
         left = len(pending) + sum(trial.id in twins for trial in pending)
         done = len(plan.every) - left
         skipped = f", {done} of them done before" if done else ""
         _log.info("%d trials, %d pending", len(plan.every), left)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _say_chosen(self) -> None:
-        for choice in self._choices:
-            epochs = several(choice.stop, "epoch")
-            found = f"{choice.best.configuration.id} is chosen, {epochs}"
-            _log.info("test fold %d: %s", choice.test_fold, found)
-            say(self.console, f"test fold {choice.test_fold}: {found}")
-
-    def _pending(self) -> list[Trial]:
-        """The trials to run, of two that are one training the first."""
-        plan = self.experiment.plan
-        pending = self.ledger.pending(plan, self.options.keep_failed)
-        first = {twin.id: trial for trial, twin in self._twins.items()}
-        wanted = {first.get(trial.id, trial.id) for trial in pending}
-        return [trial for trial in plan.every if trial.id in wanted]
-
-    @property
-    def _twins(self) -> dict[str, Trial]:
-        return twins(self.experiment.plan)
-
-    def _choose(self) -> bool:
-        """Put the outer trials of a nested cross-validation into the plan; whether any is new."""
-        plan = self.experiment.plan
-        if plan.protocol != "nested":
-            return False
-        inner = replace(plan, outer=())
-        values, curves = {}, {}
-        for record in self.ledger.records(inner):
-            values[record.trial] = metric_of(record, plan.metric)
-            curves[record.trial] = record.epochs
-        settled = curves.keys() | self.ledger.failures(inner).keys()
-        self._choices = choices(plan, values, curves, settled)
-        outer = tuple(trial for choice in self._choices for trial in choice.trials)
-        self.experiment = replace(self.experiment, plan=replace(plan, outer=outer))
-        return outer != plan.outer
-
     def _execute_all(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
         """Run what is left, and then what that has chosen."""
         with executor(self.options) as running:
             while pending and not self.stop.is_set():
                 self._execute(running, pending, arrays)
-                if not self._choose():
+                if self.stop.is_set():
                     break
+                for line in self.course.advance():
+                    _log.info("%s", line)
+                    say(self.console, line)
                 self.ledger.write_plan(self.experiment.plan)
-                pending = self._pending()
-                self._say_chosen()
+                pending = self.course.due()
 
     def _execute(
         self,
@@ -316,7 +288,7 @@ class _Run:
         pending: list[Trial],
         arrays: dict[FeatureSpec, FeatureArray],
     ) -> None:
-        costs, scores = self._measured()
+        costs = self.course.costs
         saved = self.ledger.saved_epochs(pending)
         job = self._job(longest_first(pending, costs, saved), arrays)
         epochs = epochs_of(pending) | {
@@ -324,11 +296,12 @@ class _Run:
         }
         remaining = Remaining(job.trials, Costs(job.splits, costs), saved)
         total = sum(epochs.values())
+        scores = dict(self.course.values)
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, progress, renewal, unstarted, job.twins)
+            observer = _Writer(self.ledger, self.course, progress, renewal, unstarted, job.twins)
             running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -347,19 +320,9 @@ class _Run:
             checkpoint_every=settings.checkpoint.every,
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
-            twins=self._twins,
-            stops={t.id: choice.stop for choice in self._choices for t in choice.trials},
+            twins=self.course.twins,
+            stops=self.course.stops,
         )
-
-    def _measured(self) -> tuple[Costs, dict[str, float | None]]:
-        """The time and the score of each finished trial."""
-        plan = self.experiment.plan
-        costs, scores = Costs(self.experiment.split_of), {}
-        trials = {trial.id: trial for trial in plan.every}
-        for record in self.ledger.records(plan):
-            costs.note_record(trials[record.trial], record)
-            scores[record.trial] = metric_of(record, plan.metric)
-        return costs, scores
 
     def _summarize(self) -> Summary:
         say(self.console, "writing tables, plots and report")
@@ -372,16 +335,11 @@ class _Run:
             _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
-    def _total(self) -> int:
-        experiment = self.experiment
-        repeats = experiment.sweep.settings.repeats
-        return len(experiment.plan.trials) + len(experiment.outer) * repeats
-
     def _result(self, summary: Summary) -> RunResult:
         return RunResult(
             run_dir=self.ledger.run_dir,
             plan=self.experiment.plan,
-            total=self._total(),
+            total=self.course.total,
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),
             interrupted=self._interrupted(),
@@ -396,6 +354,7 @@ class _Writer:
     """The observer that writes: records to the ledger at once, tables now and then."""
 
     ledger: Ledger
+    course: Course
     progress: SweepProgress
     renewal: TableRenewal
     unstarted: set[str]
@@ -436,8 +395,10 @@ class _Writer:
         if record.twin is not None:
             # First, so that none of the two is missing where the other is there.
             self.ledger.record(record.twin)
+            self.course.note(record.twin)
             self.progress.twin(record.twin)
         self.ledger.record(record)
+        self.course.note(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
         self._ended()
@@ -445,8 +406,11 @@ class _Writer:
     def failed(self, failure: TrialFailure) -> None:
         twin = self.twins.get(failure.trial)
         if twin is not None:
-            self.ledger.fail(replace(failure, trial=twin.id))
+            of_twin = replace(failure, trial=twin.id)
+            self.ledger.fail(of_twin)
+            self.course.fail(of_twin)
         self.ledger.fail(failure)
+        self.course.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
         self._ended()

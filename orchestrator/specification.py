@@ -116,31 +116,44 @@ class FoldsSpec(_Spec):
         return self
 
 
+Sampler = Literal["tpe", "gp", "cmaes", "random"]
+
+
 class SearchSpec(_Spec):
     """How the search space is walked and configurations are ranked.
 
     Attributes:
-        method: `grid` runs every point; `random` every grid point times `samples` draws.
+        method: `grid` runs every point; `random` every grid point times `samples` draws;
+            `optuna` one point after the other, where those before say that it may be good.
         metric: mean over the folds; never one of the test fold.
         mode: whether more or less is better; null goes by the metric.
-        samples: draws, with `random`.
+        samples: draws, with `random`; points, with `optuna`.
         seed: of the draws.
+        sampler: of Optuna.
+        batch: points that Optuna suggests at once, before it knows how the first of them is.
         pruner: none yet.
     """
 
-    method: Literal["grid", "random"] = "grid"
+    method: Literal["grid", "random", "optuna"] = "grid"
     metric: Metric = "val_accuracy"
     mode: Literal["max", "min"] | None = None
     samples: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     seed: Whole = 0
+    sampler: Sampler | None = None
+    batch: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
     pruner: None = None
 
     @model_validator(mode="after")
     def _samples_with_random(self) -> SearchSpec:
-        if self.method == "random" and self.samples is None:
-            raise constraint("samples", "nothing", "a number of draws with method random")
+        if self.method != "grid" and self.samples is None:
+            raise constraint("samples", "nothing", f"a number with method {self.method}")
         if self.method == "grid" and self.samples is not None:
             raise constraint("samples", self.samples, "none with method grid")
+        for key, default in (("sampler", "tpe"), ("batch", 1)):
+            if self.method != "optuna" and getattr(self, key) is not None:
+                raise constraint(key, getattr(self, key), "none without method optuna")
+            if self.method == "optuna" and getattr(self, key) is None:
+                object.__setattr__(self, key, default)
         if self.mode is None:
             object.__setattr__(self, "mode", "min" if self.metric == "val_loss" else "max")
         return self
@@ -235,6 +248,5 @@ class Settings(_Spec):
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("clip_statistics",),
-    ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -143,6 +143,41 @@ class Trial:
 
 
 @dataclass(frozen=True)
+class Suggestion:
+    """What Optuna has picked, and what it needs to know of that later.
+
+    Attributes:
+        configuration: None where the values picked do not go together.
+        params: value by the name of a space; of a list of values the index.
+        distributions: likewise, each as JSON text of Optuna's.
+        attributes: what its sampler has noted.
+        problem: why there is no configuration; empty otherwise.
+    """
+
+    configuration: Configuration | None
+    params: dict[str, Any]
+    distributions: dict[str, str]
+    attributes: dict[str, Any]
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The suggestion as JSON values; `from_json` reads it back equal."""
+        configuration = None if self.configuration is None else self.configuration.to_json()
+        return vars(self) | {"configuration": configuration}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Suggestion:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError, KeyError, TypeError: not a suggestion of this version.
+        """
+        found = data["configuration"]
+        configuration = None if found is None else Configuration.from_json(found)
+        return cls(**data | {"configuration": configuration})
+
+
+@dataclass(frozen=True)
 class ClipRow:
     """What the tables need to know of a clip; the position in the plan is its feature row.
 
@@ -170,6 +205,7 @@ class Plan:
         trials: ordered by test fold, validation fold, configuration, seed.
         outer: with protocol `nested`, the trials of the configurations that were chosen, by test
             fold and seed; empty until then.
+        suggestions: with `search.method: optuna`, those that have been made, in order.
         merged: how many equal configurations were merged.
         protocol: `folds.protocol`, what folds are for.
         leakage_allowed: `data.allow_leakage`; every table then says so.
@@ -186,6 +222,7 @@ class Plan:
     merged: int = 0
     protocol: Protocol = "held_out"
     outer: tuple[Trial, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
     leakage_allowed: bool = False
     specification: str = ""
     data: str = ""
@@ -234,6 +271,7 @@ class Plan:
             "configurations": [c.to_json() for c in self.configurations],
             "trials": rows(self.trials),
             "outer": rows(self.outer),
+            "suggestions": [suggestion.to_json() for suggestion in self.suggestions],
         }
 
     @classmethod
@@ -256,6 +294,7 @@ class Plan:
             clips=tuple(ClipRow(*row) for row in data["clips"]),
             trials=trials,
             outer=outer,
+            suggestions=tuple(map(Suggestion.from_json, data.get("suggestions", []))),
             merged=data["merged"],
             protocol=data.get("protocol", "held_out"),
             leakage_allowed=data["leakage_allowed"],
