@@ -158,6 +158,8 @@ def _closing(result: RunResult, command: str) -> list[str]:
 
     total = result.total
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
+    if result.pruned:
+        lines[0] += f"; {result.pruned} more were pruned"
     if result.estimate is not None:
         found = result.estimate
         each = ", ".join(f"{value:.4f}" for value in found.values)

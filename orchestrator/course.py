@@ -13,6 +13,7 @@ from orchestrator.costs import Costs
 from orchestrator.ledger import Ledger
 from orchestrator.nested import Choice, choices, twins
 from orchestrator.plan import Experiment, make_experiment, several
+from orchestrator.pruning import Pruner, Stage, stage
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.trials import Plan, Trial
 
@@ -41,6 +42,7 @@ class Course:
     _curves: dict[str, Sequence[EpochRow]] = field(default_factory=dict)
     _known: set[str] = field(default_factory=set)
     _choices: tuple[Choice, ...] = ()
+    _stage: Stage | None = None
 
     def __post_init__(self) -> None:
         self.costs = Costs(self.experiment.split_of)
@@ -70,7 +72,7 @@ class Course:
         if settings.search.method == "optuna":
             left = (settings.search.samples or 0) - len(experiment.sweep.suggestions)
             total += left * len(experiment.splits) * settings.repeats
-        return total
+        return total - len(self.plan.pruned)
 
     def leave_out(self, bad: Sequence[tuple[Clip, str]]) -> None:
         """Make the experiment anew without these clips."""
@@ -97,18 +99,39 @@ class Course:
                 said = self._suggest()
                 lines += said
             return lines
+        if self._pruner is not None:
+            return self._prune(self._pruner)
         return self._choose() if self.plan.protocol == "nested" else []
 
     def due(self) -> list[Trial]:
         """The trials that can run now, of two that are one training the first."""
+        stage = self.plan.every if self._stage is None else self._stage.trials
         pending = {
             trial.id
-            for trial in self.plan.every
+            for trial in stage
             if trial.id not in self.values and trial.id not in self.failed
         }
         first = {twin.id: trial for trial, twin in self.twins.items()}
         wanted = {first.get(trial, trial) for trial in pending}
         return [trial for trial in self.plan.every if trial.id in wanted]
+
+    @property
+    def _pruner(self) -> Pruner | None:
+        return self.experiment.sweep.settings.search.pruner
+
+    def _prune(self, pruner: Pruner) -> list[str]:
+        before = self.plan.pruned
+        settled = self.values.keys() | self.failed
+        self._stage = stage(self.plan, pruner, self.values, settled)
+        self.experiment = replace(
+            self.experiment, plan=replace(self.plan, pruned=self._stage.pruned)
+        )
+        if self._stage.pruned == before:
+            return []
+        left = {trial.configuration.id for trial in self._stage.trials} - {
+            trial.configuration.id for trial in self.plan.trials if trial.id in self.plan.pruned
+        }
+        return [f"{several(len(left), 'configuration')} of {len(self.plan.configurations)} go on"]
 
     def _suggest(self) -> list[str]:
         sweep = self.experiment.sweep

@@ -9,7 +9,7 @@ on (Stone 1974, Cross-validatory choice and assessment of statistical prediction
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.common_epoch import common_epoch
 from orchestrator.configuration_scores import Best, best_configuration
@@ -78,7 +78,7 @@ def choices(
             inner.setdefault(trial.test_fold, []).append(trial)
     found = []
     for test_fold, trials in inner.items():
-        best = best_configuration(replace(plan, trials=tuple(trials), outer=()), values)
+        best = best_configuration(plan.of(trials), values)
         if best is not None and settled >= {trial.id for trial in trials}:
             seeds = dict.fromkeys(trial.seed for trial in trials)
             outer = tuple(Trial(best.configuration, test_fold, None, seed) for seed in seeds)

@@ -108,6 +108,11 @@ class Results:
         """Of those that have failed and not finished since, in plan order."""
         return self._with(Status.FAILED)
 
+    @cached_property
+    def pruned(self) -> tuple[Outcome, ...]:
+        """Of those that were given up, in plan order."""
+        return self._with(Status.PRUNED)
+
     def values(self, metric: str) -> dict[str, float | None]:
         """A metric of the finished trials by identity, as `best_configuration` takes it."""
         return {outcome.trial.id: outcome.metric(metric) for outcome in self.finished}
@@ -148,7 +153,8 @@ def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
             continue
         failure = directory.failure(trial)
         if failure is None:
-            yield Entry(Outcome(trial, Status.PENDING), None, None)
+            status = Status.PRUNED if trial.id in plan.pruned else Status.PENDING
+            yield Entry(Outcome(trial, status), None, None)
         else:
             yield Entry(Outcome(trial, Status.FAILED, error=failure.error), None, failure)
 

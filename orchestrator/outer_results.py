@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orchestrator.configuration_scores import ConfigurationScores, configuration_scores
 from orchestrator.csv_files import Cell, TableFolder
@@ -69,8 +69,8 @@ def outer_results(plan: Plan, outcomes: Mapping[str, Outcome]) -> tuple[OuterRes
     }
     inner: dict[int | None, tuple[ConfigurationScores, ...]] = {}
     for fold in dict.fromkeys(trial.test_fold for trial in plan.outer):
-        own = tuple(trial for trial in plan.trials if trial.test_fold == fold)
-        inner[fold] = configuration_scores(replace(plan, trials=own, outer=()), values)
+        own = plan.of(trial for trial in plan.trials if trial.test_fold == fold)
+        inner[fold] = configuration_scores(own, values)
     return tuple(_result(outcomes[t.id], inner[t.test_fold]) for t in plan.outer)
 
 

@@ -81,6 +81,7 @@ class RunResult:
         total: how many of them there will be, outer trials that are yet to be chosen included.
         finished: how many of them have a record now.
         failed: how many have failed and not finished since.
+        pruned: how many were given up.
         interrupted: stopped by SIGINT or SIGTERM.
         report: `report.html`; None where it could not be made.
         best: the best configuration, if one has all its folds.
@@ -92,6 +93,7 @@ class RunResult:
     total: int
     finished: int
     failed: int
+    pruned: int
     interrupted: bool
     report: Path | None
     best: Best | None
@@ -262,11 +264,9 @@ class _Run:
         self.ledger.write_plan(experiment.plan)
 
     def _say(self, pending: Sequence[Trial]) -> None:
-        plan, twins = self.experiment.plan, self.course.twins
-        left = len(pending) + sum(trial.id in twins for trial in pending)
-        done = len(plan.every) - left
+        plan, done = self.experiment.plan, len(self.course.values)
         skipped = f", {done} of them done before" if done else ""
-        _log.info("%d trials, %d pending", len(plan.every), left)
+        _log.info("%d trials, %d to run now", len(plan.every), len(pending))
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
     def _execute_all(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
@@ -342,6 +342,7 @@ class _Run:
             total=self.course.total,
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),
+            pruned=len(summary.results.pruned),
             interrupted=self._interrupted(),
             report=summary.report,
             best=tables.best_of(summary.results),

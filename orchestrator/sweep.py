@@ -347,6 +347,11 @@ class _Reader:
 
     def _refuse_search(self, settings: Settings) -> None:
         """Optuna would suggest for one test fold what validation on it has shown."""
+        if settings.search.pruner is not None and (
+            settings.search.method == "optuna" or settings.folds.protocol == "nested"
+        ):
+            found, allowed = settings.search.pruner.name, "null with method optuna or nested folds"
+            self.faults.append(self.source.fault(("search", "pruner"), found, allowed))
         if settings.search.method == "optuna" and settings.folds.protocol == "nested":
             allowed = "grid or random with protocol nested"
             self.faults.append(self.source.fault(("search", "method"), "optuna", allowed))

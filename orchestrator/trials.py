@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -205,6 +206,7 @@ class Plan:
         trials: ordered by test fold, validation fold, configuration, seed.
         outer: with protocol `nested`, the trials of the configurations that were chosen, by test
             fold and seed; empty until then.
+        pruned: trials that are not run, by their identity; see `search.pruner`.
         suggestions: with `search.method: optuna`, those that have been made, in order.
         merged: how many equal configurations were merged.
         protocol: `folds.protocol`, what folds are for.
@@ -222,6 +224,7 @@ class Plan:
     merged: int = 0
     protocol: Protocol = "held_out"
     outer: tuple[Trial, ...] = ()
+    pruned: frozenset[str] = frozenset()
     suggestions: tuple[Suggestion, ...] = ()
     leakage_allowed: bool = False
     specification: str = ""
@@ -236,6 +239,10 @@ class Plan:
     def every(self) -> tuple[Trial, ...]:
         """All trials, the outer ones last."""
         return self.trials + self.outer
+
+    def of(self, trials: Iterable[Trial]) -> Plan:
+        """The plan with some of its trials only."""
+        return replace(self, trials=tuple(trials), outer=())
 
     @cached_property
     def trials_of(self) -> dict[str, tuple[Trial, ...]]:
@@ -271,6 +278,7 @@ class Plan:
             "configurations": [c.to_json() for c in self.configurations],
             "trials": rows(self.trials),
             "outer": rows(self.outer),
+            "pruned": [trial.id for trial in self.trials if trial.id in self.pruned],
             "suggestions": [suggestion.to_json() for suggestion in self.suggestions],
         }
 
@@ -294,6 +302,7 @@ class Plan:
             clips=tuple(ClipRow(*row) for row in data["clips"]),
             trials=trials,
             outer=outer,
+            pruned=frozenset(data.get("pruned", [])),
             suggestions=tuple(map(Suggestion.from_json, data.get("suggestions", []))),
             merged=data["merged"],
             protocol=data.get("protocol", "held_out"),
