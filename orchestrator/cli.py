@@ -19,7 +19,7 @@ from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Experiment
+    from orchestrator.experiment import Experiment
     from orchestrator.runner import RunResult
 
 app = typer.Typer(
@@ -154,7 +154,7 @@ def run(
 
 def _closing(result: RunResult, command: str) -> list[str]:
     """What is said at the end of a run."""
-    from orchestrator.plan import several
+    from orchestrator.experiment import several
 
     total = len(result.plan.trials)
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
@@ -215,7 +215,7 @@ def plan(
 
 
 def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
-    from orchestrator.plan import load_dataset, make_experiment
+    from orchestrator.experiment import load_dataset, make_experiment
     from orchestrator.provenance import origin
     from orchestrator.sweep import load_sweep
 

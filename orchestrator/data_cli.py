@@ -36,7 +36,7 @@ def check(
 ) -> int:
     """Read every clip and say what was found; exit code 1 where a run would refuse something."""
     from orchestrator.data_check import as_lines, check_data, write_csv
-    from orchestrator.plan import load_dataset
+    from orchestrator.experiment import load_dataset
     from orchestrator.progress import counted, stderr_console
     from orchestrator.provenance import origin
     from orchestrator.sweep import load_sweep

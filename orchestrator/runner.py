@@ -25,10 +25,10 @@ from orchestrator.continuation import refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
-from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord

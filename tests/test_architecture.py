@@ -61,7 +61,10 @@ def test_training_runs_without_ray_disk_and_audio() -> None:
 
 
 def test_the_summarizer_reads_the_run_directory_only() -> None:
-    above = ("sweep", "runner", "plan", "executors", "training", "trial", "folds", "extraction")
+    above = (
+        *("sweep", "runner", "experiment", "executors", "training", "trial", "folds"),
+        "extraction",
+    )
     reached, open_ = set(), ["orchestrator.summary"]
     while open_:
         name = open_.pop()
@@ -110,7 +113,7 @@ def loaded(code: str) -> set[str]:
 def test_the_command_line_and_plans_load_no_heavy_library() -> None:
     heavy = {"torch", "ray", "sklearn", "librosa", "pandas", "scipy", "soundfile"}
     assert not loaded("import orchestrator.cli") & heavy
-    assert not loaded("import orchestrator.plan, orchestrator.capacity") & heavy
+    assert not loaded("import orchestrator.experiment, orchestrator.capacity") & heavy
     assert not loaded("import features.datasets, models.spec") & heavy
 
 
