@@ -19,6 +19,9 @@ __all__ = ["FactoryError", "check_factory", "load_factory", "source_hash"]
 
 Factory = Callable[..., Any]
 
+_IMPORTED = "__foldgrid_source__"
+"""Attribute of a user's module: the hash of its file when a factory was first loaded from it."""
+
 
 class FactoryError(ValueError):
     """A user's model cannot be found, imported or called; the message is one line.
@@ -36,7 +39,8 @@ def load_factory(name: str, import_path: Sequence[Path]) -> Factory:
     """Import a user's factory.
 
     The folders go to the front of `sys.path` and stay there, so that imports inside the user's
-    functions work too. A module that is imported already is taken as it is, never reloaded.
+    functions work too. A module that is imported already is taken as it is, unless its file has
+    changed since a factory was last loaded from it, as between two cells of a notebook.
 
     Args:
         name: `package.module:factory`.
@@ -55,6 +59,12 @@ def load_factory(name: str, import_path: Sequence[Path]) -> Factory:
             f"{module_name} is already the name of {loaded or 'a built-in module'}; "
             f"rename {file.name}"
         )
+    digest = _hash(file)
+    if vars(module).setdefault(_IMPORTED, digest) != digest:
+        # A trial's identity says what the file holds now: that is what has to run.
+        del sys.modules[module_name]
+        module = _import(module_name, import_path)
+        setattr(module, _IMPORTED, digest)
     return _attribute(module, attribute)
 
 
@@ -89,6 +99,10 @@ def source_hash(name: str, import_path: Sequence[Path]) -> str:
         FactoryError: no such module, or none with a file.
     """
     file = _source_file(name.partition(":")[0], import_path)
+    return _hash(file)
+
+
+def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

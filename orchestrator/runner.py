@@ -20,7 +20,7 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.configuration_scores import Best, metric_of
+from orchestrator.configuration_scores import metric_of
 from orchestrator.continuation import refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
@@ -30,15 +30,16 @@ from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
-from orchestrator.provenance import capture, changes, origin, runs, write_runs
+from orchestrator.provenance import capture, changes, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
+from orchestrator.runs import Run
 from orchestrator.session import TOLD, logged, warned
 from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
-from orchestrator.sweep import load_sweep
-from orchestrator.trials import Plan, Trial
+from orchestrator.sweep import Sweep
+from orchestrator.trials import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +49,7 @@ class RunOptions:
     """What the command line says beside the specification.
 
     Attributes:
-        specification: path of the YAML file.
-        overrides: `path.to.key=value`, the last wins.
+        sweep: the specification.
         out: the run directory; None for `results/<name>` below the working directory.
         extend: accept a plan that holds every trial of the run directory and more.
         keep_failed: do not run failed trials again.
@@ -58,8 +58,7 @@ class RunOptions:
         jobs: most trials at once.
     """
 
-    specification: Path
-    overrides: tuple[str, ...] = ()
+    sweep: Sweep
     out: Path | None = None
     extend: bool = False
     keep_failed: bool = False
@@ -68,37 +67,7 @@ class RunOptions:
     jobs: int | None = None
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a sweep ended.
-
-    Attributes:
-        run_dir: absolute.
-        plan: every trial.
-        finished: how many of them have a record now.
-        failed: how many have failed and not finished since.
-        interrupted: stopped by SIGINT or SIGTERM.
-        report: `report.html`; None where it could not be made.
-        best: the best configuration, if one has all its folds.
-    """
-
-    run_dir: Path
-    plan: Plan
-    finished: int
-    failed: int
-    interrupted: bool
-    report: Path | None
-    best: Best | None
-
-    @property
-    def exit_code(self) -> int:
-        """0 every trial finished, 1 some failed, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        return 0 if self.finished == len(self.plan.trials) else 1
-
-
-def run_sweep(options: RunOptions, console: Console) -> RunResult:
+def run_sweep(options: RunOptions, console: Console) -> Run:
     """Run a sweep, or continue it.
 
     Args:
@@ -112,8 +81,8 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
         return _run_sweep(options, console)
 
 
-def _run_sweep(options: RunOptions, console: Console) -> RunResult:
-    sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
+def _run_sweep(options: RunOptions, console: Console) -> Run:
+    sweep = options.sweep
     experiment = make_experiment(sweep, load_dataset(sweep))
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
     if options.executor == "ray" and options.address is None:
@@ -159,7 +128,7 @@ class _Run:
     stop: threading.Event
     timed_out: bool = False
 
-    def run(self) -> RunResult:
+    def run(self) -> Run:
         plan = self.experiment.plan
         self.ledger.drop_old_checkpoints(plan)
         pending = self.ledger.pending(plan, self.options.keep_failed)
@@ -235,7 +204,7 @@ class _Run:
         """Write what a continuation and the summarizer need: specification, plan, environment."""
         run_dir, experiment = self.ledger.run_dir, self.experiment
         now = capture(
-            self.options.specification.absolute(),
+            experiment.sweep.path,
             experiment.dataset.fingerprint(),
             self.options.executor,
         )
@@ -308,9 +277,9 @@ class _Run:
             _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
-    def _result(self, summary: Summary) -> RunResult:
-        return RunResult(
-            run_dir=self.ledger.run_dir,
+    def _result(self, summary: Summary) -> Run:
+        return Run(
+            path=self.ledger.run_dir,
             plan=self.experiment.plan,
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),

@@ -113,6 +113,16 @@ def test_imports_inside_a_function_work_later(tmp_path: Path) -> None:
     assert load_factory("nets:make", [tmp_path])((1,), 2) == 5
 
 
+def test_a_module_whose_file_has_changed_is_imported_again(tmp_path: Path) -> None:
+    file = tmp_path / "changing_models.py"
+    for width in (1, 22):
+        file.write_text(f"def make(input_shape, classes):\n    return {width}\n")
+        assert load_factory("changing_models:make", [tmp_path])((), 1) == width
+    file.write_text("def make(:\n")
+    with pytest.raises(FactoryError, match="SyntaxError"):
+        load_factory("changing_models:make", [tmp_path])
+
+
 def test_an_imported_module_is_not_reloaded(folder: Path) -> None:
     first = loaded(folder)
     (folder / "nets.py").write_text("def make(i, c): return 1", encoding="utf-8")
