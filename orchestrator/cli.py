@@ -272,6 +272,15 @@ def cache(
     return 0
 
 
+@app.command()
+def schema(debug: Debug = False) -> int:
+    """Print the JSON Schema of a specification, for editors."""
+    from orchestrator.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
 def _not_yet(name: str, does: str) -> None:
     def command(context: typer.Context) -> int:
         raise FoldgridError(f"foldgrid {name}: not in this version yet")
@@ -286,7 +295,6 @@ for _name, _does in (
     ("refit", "Train the best configuration on all data but the test fold"),
     ("predict", "Class probabilities for new clips"),
     ("export", "Write the winner as one folder"),
-    ("schema", "Print the JSON Schema of a specification"),
 ):
     _not_yet(_name, _does)
 

@@ -217,7 +217,20 @@ class ExecutionSpec(_Spec):
 
 
 class Settings(_Spec):
-    """Every section without search spaces."""
+    """Every section without search spaces.
+
+    Attributes:
+        name: of the run directory; the file's stem where there is none.
+        seed: of initialisation, order, dropout and augmentation, together with the fold.
+        repeats: how many seeds each trial is run with: seed ... seed + repeats - 1.
+        data: what is classified.
+        folds: which folds test, validate and train.
+        search: how the search space is walked and configurations are ranked.
+        resources: what one trial gets.
+        checkpoint: how often a running trial saves its state.
+        execution: how a sweep copes with what goes wrong.
+        trackers: where trials are logged beside the run directory.
+    """
 
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     seed: Whole = 0
