@@ -28,6 +28,7 @@ _SHORT_FORMS: dict[str, Schema] = {
     "ResourcesSpec.gpu": {"type": "string", "pattern": r"^\s*1\s*/\s*[1-9][0-9]{0,3}\s*$"},
     "TrainSpec.schedule": {"enum": ["cosine", "one_cycle", "plateau"]},
     "AugmentSpec.spec_augment": {"type": "boolean"},
+    "Settings.trackers": {"enum": ["tensorboard", "mlflow", "wandb"]},
 }
 """What a validator takes for a key before its type is looked at, by class and field."""
 
@@ -74,7 +75,7 @@ class _Generator(GenerateJsonSchema):
             if name in descriptions:
                 value["description"] = descriptions[name]
             if (short := _SHORT_FORMS.get(f"{cls.__name__}.{name}")) is not None:
-                value["anyOf"] = [short, *value["anyOf"]]
+                _add(short, value)
         return made
 
 
@@ -144,9 +145,10 @@ class _Spaces:
             return {"anyOf": [*others, tagged]} if others else tagged
         if options:
             return {"anyOf": [self._open(option, name) for option in options]}
-        if "items" in schema:
-            return schema | {"items": self._spaced(schema["items"], f"{name}.items")}
-        return schema
+        items = (
+            {"items": self._spaced(schema["items"], f"{name}.items")} if "items" in schema else {}
+        )
+        return schema | items
 
     def _open_class(self, name: str, keep: str = "") -> None:
         if name in self._opened:
@@ -172,14 +174,23 @@ class _Spaces:
                 # What it may hold is checked below; here it is for the editor to offer.
                 fields.setdefault(key, {k: v for k, v in value.items() if k == "description"})
         fields[tag] = self._spaced({"anyOf": tags}, f"{place}.{tag}")
-        chain: Any = True
+        chain: Schema = {}
         for name, value in reversed(list(zip(names, tags, strict=True))):
             chosen = {"$ref": f"{_REF}{name}"}
             chain = {"if": {"properties": {tag: value}}, "then": chosen, "else": chain}
         # Only an optimizer has a class of its own where none is named: the first one.
         required = {} if place.endswith(".optimizer") else {"required": [tag]}
         mapping = {"type": "object", "properties": fields, "additionalProperties": False}
-        return mapping | required | chain
+        whole: Schema = mapping | required | chain
+        return whole
+
+
+def _add(short: Schema, schema: Schema) -> None:
+    """Allow a value, or the members of a list, to be written in short."""
+    if "items" in schema:
+        schema["items"] = {"anyOf": [short, schema["items"]]}
+    else:
+        schema["anyOf"] = [short, *schema["anyOf"]]
 
 
 def _kinds(schema: Schema) -> set[str]:

@@ -7,6 +7,7 @@ import os
 import shlex
 import threading
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,7 @@ from orchestrator.runs import Run
 from orchestrator.session import TOLD, logged, warned
 from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
 from orchestrator.sweep import Sweep
+from orchestrator.tracking import Tracking, refuse_missing, tracking
 from orchestrator.trials import Trial
 
 _log = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ def run_sweep(options: RunOptions, console: Console) -> Run:
 
 def _run_sweep(options: RunOptions, console: Console) -> Run:
     sweep = options.sweep
+    refuse_missing(sweep)
     experiment = make_experiment(sweep, load_dataset(sweep))
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
     if options.executor == "ray" and options.address is None:
@@ -139,14 +142,19 @@ class _Run:
         arrays = self._features() if pending else self._as_before()
         self._store()
         try:
-            if pending and not self.stop.is_set():
-                self._say(len(pending))
-                self._execute(pending, arrays)
-            self.ledger.close_storage()
-            return self._result(self._summarize())
+            with self._tracking() as trackers:
+                if pending and not self.stop.is_set():
+                    self._say(len(pending))
+                    self._execute(pending, arrays, trackers)
+                self.ledger.close_storage()
+                return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
+
+    def _tracking(self) -> AbstractContextManager[Tracking]:
+        specs = self.experiment.sweep.settings.trackers
+        return tracking(self.experiment.plan, specs, self.ledger.directory, self.stop)
 
     def _interrupted(self) -> bool:
         return self.stop.is_set() and not self.timed_out
@@ -224,7 +232,9 @@ class _Run:
         _log.info("%d trials, %d pending", len(plan.trials), pending)
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
+    def _execute(
+        self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray], trackers: Tracking
+    ) -> None:
         costs, scores = self._measured()
         saved = self.ledger.saved_epochs(pending)
         job = self._job(longest_first(pending, costs, saved), arrays)
@@ -235,7 +245,7 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, progress, renewal, unstarted)
+            observer = _Writer(self.ledger, progress, renewal, trackers, unstarted)
             executor(self.options).run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -291,20 +301,26 @@ class _Run:
 
 @dataclass
 class _Writer:
-    """The observer that writes: records to the ledger at once, tables now and then."""
+    """The observer that writes: records to the ledger at once, tables now and then.
+
+    What is in the ledger is safe; only then trackers are told.
+    """
 
     ledger: Ledger
     progress: SweepProgress
     renewal: TableRenewal
+    trackers: Tracking
     unstarted: set[str]
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
+        self.trackers.started(trial, epoch)
 
     def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
         self.progress.epoch(trial, row, seconds)
+        self.trackers.epoch(trial, row)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self.ledger.save_checkpoint(checkpoint)
@@ -333,12 +349,14 @@ class _Writer:
         self.ledger.record(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
+        self.trackers.finished(record)
         self._ended()
 
     def failed(self, failure: TrialFailure) -> None:
         self.ledger.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
+        self.trackers.failed(failure)
         self._ended()
 
     def _ended(self) -> None:
