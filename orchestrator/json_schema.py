@@ -145,10 +145,9 @@ class _Spaces:
             return {"anyOf": [*others, tagged]} if others else tagged
         if options:
             return {"anyOf": [self._open(option, name) for option in options]}
-        items = (
-            {"items": self._spaced(schema["items"], f"{name}.items")} if "items" in schema else {}
-        )
-        return schema | items
+        if "items" in schema:
+            schema["items"] = self._spaced(schema["items"], f"{name}.items")
+        return schema
 
     def _open_class(self, name: str, keep: str = "") -> None:
         if name in self._opened:

@@ -173,11 +173,9 @@ def _over_folds(scores: Sequence[Metrics]) -> Metrics:
     found: Metrics = {}
     for name in names:
         values = [one[name] for one in scores]
-        short = name.removeprefix("final_")
-        found |= {
-            f"mean_{short}": statistics.fmean(values),
-            f"std_{short}": statistics.pstdev(values),
-        }
+        metric = name.removeprefix("final_")
+        found[f"mean_{metric}"] = statistics.fmean(values)
+        found[f"std_{metric}"] = statistics.pstdev(values)
     return found
 
 

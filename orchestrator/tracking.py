@@ -23,7 +23,7 @@ from typing import Any, Protocol, TypeAlias
 
 from orchestrator import atomic
 from orchestrator.csv_files import text
-from orchestrator.errors import SpecificationError
+from orchestrator.errors import RunDirectoryError, SpecificationError
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.run_directory import RunDirectory
 from orchestrator.sweep import Sweep
@@ -115,8 +115,14 @@ def tracking(
         specs: of the trackers.
         directory: where trials stand that finished in an earlier call.
         stop: once it is set the end does not wait long.
+
+    Raises:
+        RunDirectoryError: the run directory cannot be written.
     """
-    channels = [Channel(spec.name, partial(_tracker, spec, plan, directory.path)) for spec in specs]
+    sweep = _sweep(directory.path / "trackers") if specs else ""
+    channels = [
+        Channel(spec.name, partial(_tracker, spec, plan, directory.path, sweep)) for spec in specs
+    ]
     for channel in channels:
         channel.open(plan, directory)
     try:
@@ -160,20 +166,24 @@ def place(trial: Trial) -> dict[str, str | int]:
     )
 
 
-def _tracker(spec: Spec, plan: Plan, run_dir: Path) -> Tracker:
+def _tracker(spec: Spec, plan: Plan, run_dir: Path, sweep: str) -> Tracker:
     folder = run_dir / "trackers" / spec.name
     folder.mkdir(parents=True, exist_ok=True)
     module: Any = importlib.import_module(f"orchestrator.{spec.name}_tracker")
-    tracker: Tracker = module.connect(spec, plan, folder, _sweep(folder.parent))
+    tracker: Tracker = module.connect(spec, plan, folder, sweep)
     return tracker
 
 
 def _sweep(folder: Path) -> str:
     """What tells this run directory's trials from another one's on a server, drawn at random."""
     path = folder / ".sweep"
-    if not path.is_file():
-        atomic.write_text(path, secrets.token_hex(8))
-    return path.read_text(encoding="utf-8")
+    try:
+        if not path.is_file():
+            folder.mkdir(exist_ok=True)
+            atomic.write_text(path, secrets.token_hex(8))
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RunDirectoryError(f"{path}: cannot write: {atomic.reason(error)}") from error
 
 
 class Channel:
