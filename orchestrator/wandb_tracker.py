@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,11 @@ def connect(spec: WandbSpec, plan: Plan, folder: Path, sweep: str) -> WandbTrack
         RuntimeError: it is to go online and nobody is logged in.
     """
     mode = spec.mode or os.environ.get("WANDB_MODE") or "offline"
-    # Before the import. Else it keeps a log in the user's cache, and tells its makers of errors.
-    os.environ.setdefault("WANDB_CACHE_DIR", str(folder / ".cache"))
-    os.environ.setdefault("WANDB_DATA_DIR", str(folder / ".cache"))
-    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
-    import wandb
+    # Else its service keeps a log in the user's cache and tells its makers of errors.
+    with _unless_set(WANDB_CACHE_DIR=str(folder / ".cache"), WANDB_ERROR_REPORTING="false"):
+        import wandb
 
+        wandb.setup()
     if mode == "online" and not wandb.login(prompt=False):
         raise RuntimeError("nobody is logged in (wandb login, or WANDB_API_KEY)")
     return WandbTracker(spec, mode, plan.name, folder, sweep)
@@ -104,6 +104,18 @@ class WandbTracker:
     def _end(self, trial: Trial, exit_code: int) -> None:
         if trial.id in self._runs:
             self._runs.pop(trial.id).finish(exit_code=exit_code)
+
+
+@contextmanager
+def _unless_set(**variables: str) -> Iterator[None]:
+    """Environment variables for a block, as far as the user has not set them."""
+    missing = {name: value for name, value in variables.items() if name not in os.environ}
+    os.environ.update(missing)
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 _SETTINGS = {

@@ -43,6 +43,14 @@ def test_ray_is_imported_in_one_module_only() -> None:
     assert found == {"ray_executor.py"}
 
 
+@pytest.mark.parametrize("library", ["tensorboardX", "mlflow", "wandb"])
+def test_a_tracker_is_imported_in_one_module_only(library: str) -> None:
+    found = {p.name for p in FILES if any(m.split(".")[0] == library for m in imports(p))}
+    name = library.removesuffix("X").lower()
+    assert found == {f"{name}_tracker.py"}
+    assert library not in loaded("import orchestrator.runner")
+
+
 @pytest.mark.parametrize("package", ["features", "models"])
 def test_features_and_models_know_nothing_of_experiments(package: str) -> None:
     others = set(PACKAGES) - {package}

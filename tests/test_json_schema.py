@@ -86,6 +86,7 @@ def test_every_key_is_described_or_says_it_by_its_name() -> None:
         "search: {method: random, samples: 2}",
         "resources: {gpu: 1/3, cpu: 0.5}\nrepeats: 2\ncheckpoint: {every: 1}",
         "features: {kind: {grid: [log_mel, mfcc]}, hop_length: 128, seconds: {grid: [1, 2.0]}}",
+        "trackers: [tensorboard, {name: mlflow, uri: 'http://localhost:5000'}, {name: wandb}]",
         "format_version: 1\nfolds: {protocol: rotate}\nexecution: {time_limit: 60}",
     ],
 )
@@ -111,6 +112,7 @@ def test_what_the_program_takes_it_takes(text: str) -> None:
         *("train: {augment: {mixup: true}}", "train: {early_stopping: {patience: {grid: [0]}}}"),
         *("search: {method: {grid: [grid, random]}}", "search: {metric: test_accuracy}"),
         *("resources: {gpu: 2/3}", "folds: {validate: 2}", "folds: {valdate: [2]}"),
+        *("trackers: mlflow", "trackers: [mlflw]", "trackers: [{name: wandb, uri: 'a:b'}]"),
         *("execution: {storage: 3}", "format_version: 2", "features: {kind: log_mel, windows: 1}"),
     ],
 )
