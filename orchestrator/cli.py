@@ -19,8 +19,7 @@ from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Experiment
-    from orchestrator.runner import RunResult
+    from orchestrator.runs import Run
 
 app = typer.Typer(
     help="Cross-validated grid search for audio classification, distributed with Ray.",
@@ -129,32 +128,27 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Start a sweep, or continue it: finished trials are never run again."""
-    from orchestrator.progress import stderr_console
-    from orchestrator.runner import RunOptions, run_sweep
+    from orchestrator import api
 
-    if executor not in ("ray", "serial"):
-        raise FoldgridError(f"--executor: found {executor!r}; allowed ray, serial")
-    if executor == "serial" and address is not None:
-        raise FoldgridError("--address: found beside --executor serial; allowed with ray only")
-    options = RunOptions(
-        specification=spec,
-        overrides=tuple(overrides or ()),
-        out=out,
-        extend=extend,
-        keep_failed=keep_failed,
+    result = api.run(
+        spec,
+        out,
+        overrides=overrides or (),
         executor=executor,
         address=address,
         jobs=jobs,
+        extend=extend,
+        keep_failed=keep_failed,
+        quiet=quiet,
     )
-    result = run_sweep(options, stderr_console(quiet))
     for line in _closing(result, _command(sys.argv)):
         print(printable(line))
     return result.exit_code
 
 
-def _closing(result: RunResult, command: str) -> list[str]:
+def _closing(result: Run, command: str) -> list[str]:
     """What is said at the end of a run."""
-    from orchestrator.plan import several
+    from orchestrator.experiment import several
 
     total = result.total
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
@@ -181,7 +175,7 @@ def _closing(result: RunResult, command: str) -> list[str]:
         chosen = [f"{path}={parameters[path]}" for path in varying]
         if chosen:
             lines.append(f"  {', '.join(chosen)}")
-    lines.append(f"tables: {result.run_dir / 'tables'}")
+    lines.append(f"tables: {result.path / 'tables'}")
     if result.report is not None:
         lines.append(f"report: {result.report}")
     if result.finished < total:
@@ -204,13 +198,14 @@ def plan(
     debug: Debug = False,
 ) -> int:
     """Show what a run would do; starts nothing."""
+    from orchestrator import api
     from orchestrator.capacity import measure, refuse_too_large
     from orchestrator.forecast import forecast
     from orchestrator.ledger import Ledger
     from orchestrator.plan_view import as_lines, as_values
     from orchestrator.run_directory import RunDirectory
 
-    experiment = _experiment(spec, overrides, out)
+    experiment = api.plan(spec, overrides or (), out)
     capacity = measure(experiment)
     run_dir = out or Path("results") / experiment.plan.name
     at_once = None if capacity.measured else capacity.concurrency
@@ -223,22 +218,10 @@ def plan(
     return 0
 
 
-def _experiment(spec: Path, overrides: list[str] | None, out: Path | None = None) -> Experiment:
-    """The experiment; with a search, as far as a run directory has it."""
-    from orchestrator.plan import load_dataset, make_experiment
-    from orchestrator.provenance import origin
-    from orchestrator.run_directory import RunDirectory
-    from orchestrator.suggestions import restored
-    from orchestrator.sweep import load_sweep
-
-    sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
-    sweep = restored(sweep, RunDirectory(out or Path("results") / sweep.settings.name))
-    return make_experiment(sweep, load_dataset(sweep))
-
-
 @app.command()
 def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Extract the features of a specification into the cache."""
+    from orchestrator import api
     from orchestrator.errors import SpecificationError
     from orchestrator.extraction import bad_clip_lines, extract
     from orchestrator.interrupts import interruptible
@@ -246,7 +229,7 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
     from orchestrator.session import warned
 
     console = stderr_console(quiet)
-    experiment = _experiment(spec, overrides)
+    experiment = api.plan(spec, overrides or ())
     faults: list[str] = []
     for feature in experiment.features:
         with warned(console), interruptible() as stop:
@@ -298,6 +281,15 @@ def cache(
     return 0
 
 
+@app.command()
+def schema(debug: Debug = False) -> int:
+    """Print the JSON Schema of a specification, for editors."""
+    from orchestrator.json_schema import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return 0
+
+
 def _not_yet(name: str, does: str) -> None:
     def command(context: typer.Context) -> int:
         raise FoldgridError(f"foldgrid {name}: not in this version yet")
@@ -312,7 +304,6 @@ for _name, _does in (
     ("refit", "Train the best configuration on all data but the test fold"),
     ("predict", "Class probabilities for new clips"),
     ("export", "Write the winner as one folder"),
-    ("schema", "Print the JSON Schema of a specification"),
 ):
     _not_yet(_name, _does)
 

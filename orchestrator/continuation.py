@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator import atomic
 from orchestrator.document import differences, digest
 from orchestrator.errors import DamagedPlanError, RunDirectoryError, SpecificationError
-from orchestrator.plan import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.provenance import runs
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan

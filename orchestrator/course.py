@@ -10,9 +10,9 @@ from features.clips import Clip
 from orchestrator import suggestions
 from orchestrator.configuration_scores import metric_of
 from orchestrator.costs import Costs
+from orchestrator.experiment import Experiment, make_experiment, several
 from orchestrator.ledger import Ledger
 from orchestrator.nested import Choice, choices, twins
-from orchestrator.plan import Experiment, make_experiment, several
 from orchestrator.pruning import Pruner, Stage, stage
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.trials import Plan, Trial

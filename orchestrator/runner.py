@@ -7,6 +7,7 @@ import os
 import shlex
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,28 +21,29 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.configuration_scores import Best
 from orchestrator.continuation import refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.ledger import Ledger
-from orchestrator.outer_results import Estimate, estimate
-from orchestrator.plan import Experiment, load_dataset, make_experiment
+from orchestrator.outer_results import estimate
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
-from orchestrator.provenance import capture, changes, origin, runs, write_runs
+from orchestrator.provenance import capture, changes, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
+from orchestrator.runs import Run
 from orchestrator.session import TOLD, logged, warned
 from orchestrator.suggestions import restored
 from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
-from orchestrator.sweep import load_sweep
-from orchestrator.trials import Plan, Trial
+from orchestrator.sweep import Sweep
+from orchestrator.tracking import Tracking, refuse_missing, tracking
+from orchestrator.trials import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +53,7 @@ class RunOptions:
     """What the command line says beside the specification.
 
     Attributes:
-        specification: path of the YAML file.
-        overrides: `path.to.key=value`, the last wins.
+        sweep: the specification.
         out: the run directory; None for `results/<name>` below the working directory.
         extend: accept a plan that holds every trial of the run directory and more.
         keep_failed: do not run failed trials again.
@@ -61,8 +62,7 @@ class RunOptions:
         jobs: most trials at once.
     """
 
-    specification: Path
-    overrides: tuple[str, ...] = ()
+    sweep: Sweep
     out: Path | None = None
     extend: bool = False
     keep_failed: bool = False
@@ -71,43 +71,7 @@ class RunOptions:
     jobs: int | None = None
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a sweep ended.
-
-    Attributes:
-        run_dir: absolute.
-        plan: every trial.
-        total: how many of them there will be, outer trials that are yet to be chosen included.
-        finished: how many of them have a record now.
-        failed: how many have failed and not finished since.
-        pruned: how many were given up.
-        interrupted: stopped by SIGINT or SIGTERM.
-        report: `report.html`; None where it could not be made.
-        best: the best configuration, if one has all its folds.
-        estimate: of a nested cross-validation, what its choices are worth; None without.
-    """
-
-    run_dir: Path
-    plan: Plan
-    total: int
-    finished: int
-    failed: int
-    pruned: int
-    interrupted: bool
-    report: Path | None
-    best: Best | None
-    estimate: Estimate | None
-
-    @property
-    def exit_code(self) -> int:
-        """0 every trial finished, 1 some failed, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        return 0 if self.finished == self.total else 1
-
-
-def run_sweep(options: RunOptions, console: Console) -> RunResult:
+def run_sweep(options: RunOptions, console: Console) -> Run:
     """Run a sweep, or continue it.
 
     Args:
@@ -121,8 +85,9 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
         return _run_sweep(options, console)
 
 
-def _run_sweep(options: RunOptions, console: Console) -> RunResult:
-    sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
+def _run_sweep(options: RunOptions, console: Console) -> Run:
+    sweep = options.sweep
+    refuse_missing(sweep)
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
     directory = RunDirectory(run_dir)
     sweep = restored(sweep, directory)
@@ -174,7 +139,7 @@ class _Run:
     def experiment(self) -> Experiment:
         return self.course.experiment
 
-    def run(self) -> RunResult:
+    def run(self) -> Run:
         self.course.advance()
         self.ledger.drop_old_checkpoints(self.experiment.plan)
         pending = self.course.due()
@@ -186,14 +151,19 @@ class _Run:
         self.course.advance()
         self._store()
         try:
-            if pending and not self.stop.is_set():
-                self._say(pending)
-                self._execute_all(pending, arrays)
-            self.ledger.close_storage()
-            return self._result(self._summarize())
+            with self._tracking() as trackers:
+                if pending and not self.stop.is_set():
+                    self._say(pending)
+                    self._execute_all(pending, arrays, trackers)
+                self.ledger.close_storage()
+                return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
+
+    def _tracking(self) -> AbstractContextManager[Tracking]:
+        specs = self.experiment.sweep.settings.trackers
+        return tracking(self.experiment.plan, specs, self.ledger.directory, self.stop)
 
     def _interrupted(self) -> bool:
         return self.stop.is_set() and not self.timed_out
@@ -250,7 +220,7 @@ class _Run:
         """Write what a continuation and the summarizer need: specification, plan, environment."""
         run_dir, experiment = self.ledger.run_dir, self.experiment
         now = capture(
-            self.options.specification.absolute(),
+            experiment.sweep.path,
             experiment.dataset.fingerprint(),
             self.options.executor,
         )
@@ -269,17 +239,20 @@ class _Run:
         _log.info("%d trials, %d to run now", len(plan.every), len(pending))
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute_all(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
+    def _execute_all(
+        self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray], trackers: Tracking
+    ) -> None:
         """Run what is left, and then what that has chosen."""
         with executor(self.options) as running:
             while pending and not self.stop.is_set():
-                self._execute(running, pending, arrays)
+                self._execute(running, pending, arrays, trackers)
                 if self.stop.is_set():
                     break
                 for line in self.course.advance():
                     _log.info("%s", line)
                     say(self.console, line)
                 self.ledger.write_plan(self.experiment.plan)
+                trackers.grow(self.experiment.plan)
                 pending = self.course.due()
 
     def _execute(
@@ -287,6 +260,7 @@ class _Run:
         running: Executor,
         pending: list[Trial],
         arrays: dict[FeatureSpec, FeatureArray],
+        trackers: Tracking,
     ) -> None:
         costs = self.course.costs
         saved = self.ledger.saved_epochs(pending)
@@ -301,7 +275,9 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, self.course, progress, renewal, unstarted, job.twins)
+            observer = _Writer(
+                self.ledger, self.course, progress, renewal, trackers, unstarted, job.twins
+            )
             running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -335,9 +311,9 @@ class _Run:
             _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
-    def _result(self, summary: Summary) -> RunResult:
-        return RunResult(
-            run_dir=self.ledger.run_dir,
+    def _result(self, summary: Summary) -> Run:
+        return Run(
+            path=self.ledger.run_dir,
             plan=self.experiment.plan,
             total=self.course.total,
             finished=len(summary.results.finished),
@@ -352,12 +328,16 @@ class _Run:
 
 @dataclass
 class _Writer:
-    """The observer that writes: records to the ledger at once, tables now and then."""
+    """The observer that writes: records to the ledger at once, tables now and then.
+
+    What is in the ledger is safe; only then trackers are told.
+    """
 
     ledger: Ledger
     course: Course
     progress: SweepProgress
     renewal: TableRenewal
+    trackers: Tracking
     unstarted: set[str]
     twins: Mapping[str, Trial]
 
@@ -365,9 +345,11 @@ class _Writer:
         self.unstarted.discard(trial)
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
+        self.trackers.started(trial, epoch)
 
     def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
         self.progress.epoch(trial, row, seconds)
+        self.trackers.epoch(trial, row)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self.ledger.save_checkpoint(checkpoint)
@@ -398,10 +380,12 @@ class _Writer:
             self.ledger.record(record.twin)
             self.course.note(record.twin)
             self.progress.twin(record.twin)
+            self.trackers.finished(record.twin)
         self.ledger.record(record)
         self.course.note(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
+        self.trackers.finished(record)
         self._ended()
 
     def failed(self, failure: TrialFailure) -> None:
@@ -410,10 +394,12 @@ class _Writer:
             of_twin = replace(failure, trial=twin.id)
             self.ledger.fail(of_twin)
             self.course.fail(of_twin)
+            self.trackers.failed(of_twin)
         self.ledger.fail(failure)
         self.course.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
+        self.trackers.failed(failure)
         self._ended()
 
     def _ended(self) -> None:

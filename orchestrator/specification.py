@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from orchestrator.protocols import OF_ALL_FOLDS, Protocol
+from orchestrator.tracker_spec import TrackerSpec
 
 FORMAT_VERSION = 1
 """Of `spec.yaml`, `plan.json` and `result.json`; a later one is refused by name."""
@@ -271,7 +272,21 @@ class ExecutionSpec(_Spec):
 
 
 class Settings(_Spec):
-    """Every section without search spaces."""
+    """Every section without search spaces.
+
+    Attributes:
+        name: of the run directory; the file's stem where there is none.
+        seed: of initialisation, order, dropout and augmentation, together with the fold.
+        repeats: how many seeds each trial is run with: seed ... seed + repeats - 1.
+        data: what is classified.
+        folds: which folds test, validate and train.
+        search: how the search space is walked and configurations are ranked.
+        resources: what one trial gets.
+        checkpoint: how often a running trial saves its state.
+        execution: how a sweep copes with what goes wrong.
+        trackers: where trials are logged beside the run directory: names, or mappings with a
+            name and what else is to be said.
+    """
 
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     seed: Whole = 0
@@ -282,7 +297,15 @@ class Settings(_Spec):
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     execution: ExecutionSpec = Field(default_factory=ExecutionSpec)
-    trackers: Annotated[list[Text], Field(max_length=0)] = Field(default_factory=list)
+    trackers: list[TrackerSpec] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _each_tracker_once(self) -> Settings:
+        names = [tracker.name for tracker in self.trackers]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise constraint(f"trackers.{i}", f"{name} again", "each tracker once")
+        return self
 
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
@@ -20,6 +20,7 @@ from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing, shown
 from orchestrator.hyperparameters import PlateauSchedule
+from orchestrator.mapping_source import NAME, from_mapping
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Chooser, Draw
@@ -38,7 +39,8 @@ class Sweep:
         configurations: distinct ones, in plan order.
         merged: how many equal ones were merged into others.
         source: where each value stands, for faults that only the data show.
-        folder: absolute, of the specification.
+        path: absolute, of the specification; of one that was no file, the one that its folder
+            would hold.
         import_path: folders that a user's `package.module:factory` is imported from.
         document: the specification with every default filled in, spaces as written.
         warnings: legal but surely not meant.
@@ -50,7 +52,7 @@ class Sweep:
     configurations: tuple[Configuration, ...]
     merged: int
     source: YamlSource
-    folder: Path
+    path: Path
     import_path: tuple[Path, ...]
     document: dict[str, Any]
     warnings: tuple[str, ...] = ()
@@ -92,10 +94,30 @@ def load_sweep(
     Raises:
         SpecificationError: with every fault.
     """
-    source = read(path)
+    return _sweep(read(path), overrides, path, path.resolve().parent, import_path)
+
+
+def sweep_of(data: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> Sweep:
+    """Check a specification that is no file; see `load_sweep`.
+
+    Args:
+        data: what the file would hold.
+        overrides: `path.to.key=value`, the last wins.
+        folder: that the file would be in.
+    """
+    return _sweep(from_mapping(data), overrides, folder / NAME, folder.resolve())
+
+
+def _sweep(
+    source: YamlSource,
+    overrides: Sequence[str],
+    path: Path,
+    folder: Path,
+    import_path: Sequence[Path] = (),
+) -> Sweep:
     for option in overrides:
         source.override(option)
-    return _Reader(source, path.resolve().parent, tuple(import_path)).sweep(path)
+    return _Reader(source, folder, tuple(import_path)).sweep(path)
 
 
 def configuration_at(sweep: Sweep, chooser: Chooser) -> Configuration:
@@ -104,7 +126,7 @@ def configuration_at(sweep: Sweep, chooser: Chooser) -> Configuration:
     Raises:
         SpecificationError: the values do not go together.
     """
-    return _Reader(sweep.source, sweep.folder, sweep.import_path).configuration(chooser)
+    return _Reader(sweep.source, sweep.path.parent, sweep.import_path).configuration(chooser)
 
 
 def _path(text: str | None) -> Path | None:
@@ -154,7 +176,7 @@ class _Reader:
             configurations=tuple(distinct),
             merged=merged + len(configurations) - len(distinct),
             source=self.source,
-            folder=self.folder,
+            path=path.absolute(),
             import_path=folders,
             document=document(self.source.data, settings),
             warnings=tuple(self.warnings),

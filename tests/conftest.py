@@ -116,8 +116,8 @@ def tiny(clips: Path, **changes: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def specification(clips: Path) -> Callable[..., dict[str, Any]]:
-    """The tiny specification, changed by section."""
+def spec_of(clips: Path) -> Callable[..., dict[str, Any]]:
+    """The tiny specification as a mapping, changed by section."""
     return functools.partial(tiny, clips)
 
 

@@ -51,11 +51,11 @@ def run(foldgrid: Any, tmp_path: Path) -> Any:
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory, specification: Any) -> tuple[Path, str]:
+def made(tmp_path_factory: pytest.TempPathFactory, spec_of: Any) -> tuple[Path, str]:
     """A finished run of `NESTED`, and what it said."""
     folder = tmp_path_factory.mktemp("nested")
     spec = folder / "tiny.yaml"
-    spec.write_text(dump(specification(**NESTED)), encoding="utf-8")
+    spec.write_text(dump(spec_of(**NESTED)), encoding="utf-8")
     command = [sys.executable, "-m", "orchestrator", "run", str(spec), "--out", str(folder / "run")]
     cache = {"FOLDGRID_CACHE": str(folder / "cache")}
     done = subprocess.run(

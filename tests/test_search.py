@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import suggestions
-from orchestrator.plan import load_dataset, make_experiment
+from orchestrator.experiment import load_dataset, make_experiment
 from orchestrator.pruning import stage
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
 from orchestrator.sweep import load_sweep
@@ -228,12 +228,12 @@ def experiment(write_spec: Any, **changes: Any) -> Any:
 
 @given(data=st.data(), factor=st.integers(2, 4), first=st.integers(1, 3), seeds=st.integers(1, 2))
 @settings(max_examples=60, deadline=None)
-def test_only_equal_folds_are_compared(specification, tmp_path_factory, data, factor, first, seeds):
+def test_only_equal_folds_are_compared(spec_of, tmp_path_factory, data, factor, first, seeds):
     def write(**changes: Any) -> Path:
         from orchestrator.yaml_source import dump
 
         path = tmp_path_factory.getbasetemp() / "pruning.yaml"
-        path.write_text(dump(specification(**changes)), encoding="utf-8")
+        path.write_text(dump(spec_of(**changes)), encoding="utf-8")
         return path
 
     plan = experiment(write, repeats=seeds)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from features.clips import Clip, Dataset, DatasetError
 from features.formulas import ALLOWED, is_formula
@@ -15,6 +16,9 @@ from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_split
 from orchestrator.nested import twins
 from orchestrator.sweep import Sweep
 from orchestrator.trials import ClipRow, Plan, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_TRIALS = 1_000_000
 
@@ -45,6 +49,14 @@ class Experiment:
     def features(self) -> tuple[FeatureSpec, ...]:
         """The distinct feature configurations in plan order."""
         return self.sweep.all_features
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The plan as a data frame: a row a trial, the first columns of `trials.csv`."""
+        # Not at module level: the command line needs none, and pandas is slow to import.
+        from orchestrator.frames import plan_frame
+
+        return plan_frame(self.plan)
 
     @property
     def split_of(self) -> dict[tuple[int | None, int | None], Split]:
