@@ -80,6 +80,8 @@ class RunResult:
         interrupted: stopped by SIGINT or SIGTERM.
         report: `report.html`; None where it could not be made.
         best: the best configuration, if one has all its folds.
+        selection: its test score by other ways of choosing the epoch, in a line; empty where
+            that is not known.
     """
 
     run_dir: Path
@@ -89,6 +91,7 @@ class RunResult:
     interrupted: bool
     report: Path | None
     best: Best | None
+    selection: str
 
     @property
     def exit_code(self) -> int:
@@ -317,6 +320,7 @@ class _Run:
             interrupted=self._interrupted(),
             report=summary.report,
             best=tables.best_of(summary.results),
+            selection=summary.selection,
         )
 
 
