@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from orchestrator import comparison_table, selection_rules
 from orchestrator.protocols import score_meaning
@@ -19,6 +19,8 @@ _RULES = {
     Rule.LAST: "the last epoch",
     Rule.TEST: "each trial's best epoch on the test split: optimistic, for comparison only",
 }
+
+_MOST_SENTENCES = 12
 
 _Row = Mapping[str, str]
 
@@ -50,71 +52,103 @@ def _comparisons(standing: Standing) -> Part | None:
     rows = _by_configuration(standing)
     if not rows or standing.best is None:
         return None
-    metric = standing.metric
     ranked = [one.configuration for _, one in standing.ranked]
     shown = [(one, rows[one.id]) for one in ranked[:MOST_ROWS] if one.id in rows]
-    unit = ", %" if metric.in_percent else ""
-    points = ", points" if metric.in_percent else ""
-    columns = (
-        Column("Configuration", long=True),
-        Column(f"Mean{unit}", numeric=True),
-        Column(f"95 % over folds{unit}", numeric=True),
-        Column("SD, ddof 0", numeric=True),
-        Column("SD, ddof 1", numeric=True),
-        Column(f"Pooled {_split(shown[0][1])} accuracy, %", numeric=True),
-        Column("95 % over clips, %", numeric=True),
-        Column(f"Best less this{points}", numeric=True),
-        Column(f"95 % corrected{points}", numeric=True),
-        Column("p, corrected t, Holm", numeric=True),
-        Column("p, Wilcoxon, Holm", numeric=True),
-        Column("p, McNemar, Holm", numeric=True),
-        Column("P(best better)", numeric=True),
-        Column("P(equivalent)", numeric=True),
-        Column("In words", long=True),
-    )
-    cells = tuple(_comparison_cells(standing, one, row) for one, row in shown)
     note = f"Full precision and every figure: tables/{comparison_table.NAME}."
     if len(shown) < len(ranked):
         note = f"The first {len(shown)} of {len(ranked):,}. {note}"
-    caption = f"{metric.heading} over folds, and pooled answers"
-    table = TableView(caption, columns, cells, note, marked=0, sortable=True)
-    return Part("Each configuration beside the best", _how_to_read(standing), (), (table,))
+    tables = [_over_folds(standing, shown, note)]
+    if any(row["pooled_clips"] for _, row in shown):
+        tables.append(_over_clips(standing, shown, note))
+    sentences = tuple((Cell(f"{row['sentence']}."),) for _, row in shown[:_MOST_SENTENCES])
+    tables.insert(0, TableView("In words", (Column("The best first", long=True),), sentences))
+    return Part("Each configuration beside the best", _how_to_read(standing), (), tuple(tables))
 
 
-def _split(row: _Row) -> str:
-    return "test" if row.get("pooled_split") == "test" else "validation"
+_Shown = Sequence[tuple[Configuration, _Row]]
+
+
+def _over_folds(standing: Standing, shown: _Shown, note: str) -> TableView:
+    """The metric that configurations are ranked by, over the validation folds."""
+    metric = standing.metric
+    unit, points = (", %", ", points") if metric.in_percent else ("", "")
+    columns = (
+        Column("Configuration", long=True),
+        Column(f"Mean{unit}", numeric=True),
+        Column(f"95 % interval{unit}", numeric=True),
+        Column("SD, ddof 0", numeric=True),
+        Column("SD, ddof 1", numeric=True),
+        Column(f"Best less this{points}", numeric=True),
+        Column(f"95 %, corrected{points}", numeric=True),
+        Column("p, corrected t", numeric=True),
+        Column("p, Wilcoxon", numeric=True),
+        Column("P(best better)", numeric=True),
+        Column("P(equivalent)", numeric=True),
+    )
+    rows = tuple(
+        (
+            Cell(standing.label(one)),
+            _value(metric, row["mean"]),
+            _range(metric, row["t_low"], row["t_high"]),
+            _value(metric, row["std_ddof0"]),
+            _value(metric, row["std_ddof1"]),
+            _value(metric, row["difference"]),
+            _range(metric, row["corrected_low"], row["corrected_high"]),
+            _probability(row["corrected_p_holm"]),
+            _probability(row["wilcoxon_p_holm"]),
+            _probability(row["probability_best_better"]),
+            _probability(row["probability_equivalent"]),
+        )
+        for one, row in shown
+    )
+    caption = f"{metric.heading} over the folds"
+    return TableView(caption, columns, rows, note, marked=0, sortable=True)
+
+
+def _over_clips(standing: Standing, shown: _Shown, note: str) -> TableView:
+    """Answers to clips, pooled over the folds; in the order by validation, not sortable."""
+    of_test = any(row["pooled_split"] == "test" for _, row in shown)
+    accuracy = ScoreText("test_accuracy" if of_test else "val_accuracy")
+    columns = (
+        Column("Configuration", long=True),
+        Column("Clips", numeric=True),
+        Column("Answers", numeric=True),
+        Column(accuracy.column, numeric=True),
+        Column("95 %, Wilson, %", numeric=True),
+        Column("Better by the best", numeric=True),
+        Column("Better by this", numeric=True),
+        Column("p, McNemar", numeric=True),
+        Column("Test"),
+    )
+    rows = tuple(
+        (
+            Cell(standing.label(one)),
+            Cell(row["pooled_clips"] or MISSING),
+            Cell(row["pooled_answers"] or MISSING),
+            _value(accuracy, row["pooled_accuracy"]),
+            _range(accuracy, row["wilson_low"], row["wilson_high"]),
+            Cell(row["mcnemar_best_only"] or MISSING),
+            Cell(row["mcnemar_this_only"] or MISSING),
+            _probability(row["mcnemar_p_holm"]),
+            Cell(row["mcnemar_test"] or MISSING),
+        )
+        for one, row in shown
+    )
+    if of_test:
+        note = f"Test scores are shown, and nothing is chosen by them. {note}"
+    return TableView(f"{accuracy.heading} over pooled clips", columns, rows, note, marked=0)
 
 
 def _how_to_read(standing: Standing) -> tuple[str, ...]:
     meaning = score_meaning(standing.plan.protocol, standing.has_test)
     return (
         f"{meaning[0].upper()}{meaning[1:]}.",
-        "Intervals over folds take each validation fold as one observation, its seeds averaged."
-        " The interval of a difference and its p value are Nadeau and Bengio's, which allow for"
-        " the training clips that folds share; the plain interval of a mean does not. McNemar's"
-        " test and Wilson's interval take each clip once, however many models answer it. P values"
-        " are adjusted for the number of configurations (Holm). P(best better) and P(equivalent)"
-        " are of the Bayesian correlated t-test; equivalent is a difference within"
-        " the region of practical equivalence, 1 point for what is in percent.",
-    )
-
-
-def _comparison_cells(standing: Standing, one: Configuration, row: _Row) -> tuple[Cell, ...]:
-    metric, accuracy = standing.metric, ScoreText("val_accuracy")
-    return (
-        Cell(standing.label(one)),
-        _value(metric, row["mean"]),
-        _range(metric, row["t_low"], row["t_high"]),
-        _value(metric, row["std_ddof0"]),
-        _value(metric, row["std_ddof1"]),
-        _value(accuracy, row["pooled_accuracy"]),
-        _range(accuracy, row["wilson_low"], row["wilson_high"]),
-        _value(metric, row["difference"]),
-        _range(metric, row["corrected_low"], row["corrected_high"]),
-        *(_probability(row[f"{test}_p_holm"]) for test in ("corrected", "wilcoxon", "mcnemar")),
-        _probability(row["probability_best_better"]),
-        _probability(row["probability_equivalent"]),
-        Cell(row["sentence"]),
+        "Over folds each validation fold is one observation, its seeds averaged. The interval of a"
+        " mean is Student's; that of a difference and its p value are Nadeau and Bengio's, which"
+        " allow for the training clips that folds share. P(best better) and P(equivalent) are of"
+        " the Bayesian correlated t-test; equivalent is a difference of at most 0.01 (1 point), for"
+        " a loss there is no such region. Over clips each clip is one observation, however many"
+        " models answer it. P values are adjusted for the number of configurations (Holm).",
     )
 
 

@@ -176,8 +176,9 @@ def wilson(hits: float, clips: int) -> Interval:
     centre = (share + z2 / (2 * clips)) / (1 + z2 / clips)
     reach = math.sqrt(share * (1 - share) / clips + z2 / (4 * clips * clips))
     reach *= _Z / (1 + z2 / clips)
-    # Rounding must not leave the range of a share.
-    return Interval(max(0.0, centre - reach), min(1.0, centre + reach))
+    # Rounding must not leave 0, 1 or the share itself outside.
+    low, high = max(0.0, centre - reach), min(1.0, centre + reach)
+    return Interval(min(share, low), max(share, high))
 
 
 def sign_test(wins: int, losses: int) -> float:
