@@ -27,12 +27,12 @@ def draw_comparisons(folder: PlotFolder, digest: RunDigest, comparisons: Compari
     """One row a configuration, the best on top: its mean, and how far the best is from it.
 
     Args:
-        folder: takes the picture; none is made while nothing is compared.
+        folder: takes the picture; none is made while no difference has an interval.
         digest: of the run directory.
         comparisons: of the same run directory.
     """
     best = comparisons.best
-    if best is None or not any(row.against_best for row in comparisons.rows):
+    if best is None or not comparisons.tested:
         return
     by_id = {row.scores.configuration.id: row for row in comparisons.rows}
     ranked = [by_id[one.configuration.id] for one in digest.ranked]

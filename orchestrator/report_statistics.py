@@ -118,7 +118,7 @@ def _over_clips(standing: Standing, shown: _Shown, note: str) -> TableView:
         Column("Better by the best", numeric=True),
         Column("Better by this", numeric=True),
         Column("p, McNemar", numeric=True),
-        Column("Test"),
+        Column("McNemar by"),
     )
     rows = tuple(
         (
