@@ -21,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from orchestrator.configuration_scores import (
     Best,
@@ -127,7 +128,7 @@ class Comparisons:
         """Half the region of practical equivalence: `ROPE`; 0 for losses, whose scale is free."""
         return 0.0 if self.plan.metric.endswith("_loss") else ROPE
 
-    @property
+    @cached_property
     def tested(self) -> int:
         """How many differences the corrected t-test was made for."""
         return sum(
