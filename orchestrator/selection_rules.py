@@ -179,14 +179,15 @@ def selection_rules(
 def gap_line(rules: ConfigurationRules) -> str:
     """What the other rules would make of a configuration's test accuracy, in a line.
 
-    Empty where no other rule's test score is known, or none at all.
+    Empty unless it is known by every rule.
     """
     base, *others = rules.rules
-    gaps = [(one.rule, gap) for one in others if (gap := rules.gap(one, "test")) is not None]
-    if base.test is None or not gaps:
+    gaps = [(one.rule, rules.gap(one, "test")) for one in others]
+    known = [(rule, gap) for rule, gap in gaps if gap is not None]
+    if base.test is None or len(known) < len(gaps):
         return ""
     each = ", ".join(
-        f"{rule} {gap:+.4f}{' (optimistic)' if rule.optimistic else ''}" for rule, gap in gaps
+        f"{rule} {gap:+.4f}{' (optimistic)' if rule.optimistic else ''}" for rule, gap in known
     )
     return (
         f"test accuracy of the best configuration by {base.rule}: mean {base.test.mean:.4f};"
