@@ -175,6 +175,8 @@ def _closing(result: Run, command: str) -> list[str]:
         chosen = [f"{path}={parameters[path]}" for path in varying]
         if chosen:
             lines.append(f"  {', '.join(chosen)}")
+    if result.selection:
+        lines.append(result.selection)
     lines.append(f"tables: {result.path / 'tables'}")
     if result.report is not None:
         lines.append(f"report: {result.report}")
@@ -254,6 +256,8 @@ def report(run_dir: RunDir, debug: Debug = False) -> int:
 
     with warned(stderr_console(quiet=False)):
         summary = summarize(run_dir.absolute())
+    if summary.selection:
+        print(summary.selection)
     print(f"{len(summary.tables)} tables in {run_dir / 'tables'}")
     if summary.report is None:
         raise LostError(f"{run_dir}: no plots and no report: {summary.problem}")

@@ -22,6 +22,7 @@ from orchestrator.report_nested import nested_part
 from orchestrator.report_results import best_view, headline, state_view
 from orchestrator.report_setup import setup_parts
 from orchestrator.report_source import ReportSource
+from orchestrator.report_statistics import statistics_parts
 from orchestrator.report_story import commands, environment_parts, files, trouble_view
 from orchestrator.report_tables import (
     configurations_table,
@@ -96,6 +97,7 @@ def report_view(standing: Standing, plots: Sequence[Plot]) -> ReportView:
         hyperparameters=hyperparameters_table(standing),
         configurations=configurations_table(standing),
         trials=trials_table(standing),
+        statistics=statistics_parts(standing),
         pictures=_pictures(plots),
         trouble=trouble_view(standing),
         environment=environment_parts(standing),

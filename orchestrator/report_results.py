@@ -10,6 +10,7 @@ from orchestrator.progress import duration
 from orchestrator.records import Status
 from orchestrator.report_nested import nested_headline
 from orchestrator.report_source import TrialRow
+from orchestrator.report_statistics import comparison_sentence
 from orchestrator.report_view import (
     BestView,
     Cell,
@@ -122,6 +123,7 @@ def best_view(standing: Standing) -> BestView | None:
         verdict=tuple(words(verdict, metric, standing.plan.mode)),
         caveat=_caveat(standing),
         runner_up=runner_up,
+        comparison=comparison_sentence(standing, verdict.runner_up),
         test=_test_score(standing, best),
         test_words=_test_words(standing, best),
         strips=strips,

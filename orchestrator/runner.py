@@ -323,6 +323,7 @@ class _Run:
             report=summary.report,
             best=tables.best_of(summary.results),
             estimate=estimate(summary.results),
+            selection=summary.selection,
         )
 
 

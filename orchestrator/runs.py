@@ -36,6 +36,8 @@ class Run:
         report: `report.html`; None where it could not be made.
         best: the best configuration, if one has all its folds.
         interrupted: stopped by a signal, or a notebook's stop button; the same call goes on.
+        selection: the best one's test score by other ways of choosing the epoch, in a line; empty
+            where that is not known.
         estimate: of a nested cross-validation, what its choices are worth; None without.
     """
 
@@ -49,6 +51,7 @@ class Run:
     best: Best | None = field(repr=False)
     interrupted: bool = False
     estimate: Estimate | None = None
+    selection: str = ""
 
     @classmethod
     def read(cls, path: Path) -> Run:

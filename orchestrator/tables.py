@@ -12,6 +12,9 @@ from pathlib import Path
 
 from features.formulas import harmless
 from orchestrator import outer_results, run_summaries
+from orchestrator.about import write_about
+from orchestrator.comparison_table import write_comparisons
+from orchestrator.comparisons import Comparisons, compare
 from orchestrator.configuration_scores import (
     Best,
     ConfigurationScores,
@@ -24,8 +27,15 @@ from orchestrator.errors import InterruptionError
 from orchestrator.outcomes import Entry, Outcome, Results, plan_of, read_entries
 from orchestrator.outer_results import write_outer_results
 from orchestrator.records import Status
+from orchestrator.right_answers import RightAnswers
 from orchestrator.run_directory import RunDirectory
 from orchestrator.run_sets import repeated, twice_validated
+from orchestrator.selection_rules import (
+    ConfigurationRules,
+    EpochCollection,
+    selection_rules,
+    write_selection_rules,
+)
 from orchestrator.trial_tables import HYPERPARAMETERS, hyperparameters, write_trial_tables
 from orchestrator.trials import Plan, Trial, file_name
 
@@ -49,10 +59,14 @@ class Tables:
     Attributes:
         files: that were written, in order.
         results: what they were made from; plots and report need no pass of their own.
+        comparisons: of every configuration with the best.
+        rules: the best configuration by every selection rule; None while there is no best.
     """
 
     files: tuple[Path, ...]
     results: Results
+    comparisons: Comparisons
+    rules: ConfigurationRules | None
 
 
 def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tables:
@@ -74,16 +88,25 @@ def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tab
     plan = plan_of(directory)
     folder = TableFolder(directory.tables, plan.leakage_allowed)
     folder.make()
-    entries = _until(stop, read_entries(directory, plan))
+    answers, epochs = RightAnswers(plan), EpochCollection()
+    entries = _noted(_until(stop, read_entries(directory, plan)), answers.note, epochs.note)
     outcomes = write_trial_tables(folder, plan, entries)
+    results = Results(directory, plan, outcomes)
     _write_configurations(folder, plan, outcomes)
     run_summaries.write_run_summaries(folder, plan, outcomes)
     _write_best(folder, plan, outcomes)
     _write_parameters(folder, plan, outcomes)
     _write_skipped_clips(folder, plan)
     write_outer_results(folder, plan, outcomes)
+    comparisons = compare(plan, results.values(plan.metric), answers)
+    write_comparisons(folder, comparisons)
+    rules = selection_rules(plan, epochs.by_trial)
+    write_selection_rules(folder, plan, rules)
+    write_about(folder, plan, answers.split)
     folder.remove_stale(*STALE)
-    return Tables(tuple(folder.written), Results(directory, plan, outcomes))
+    best = comparisons.best
+    of_best = next((r for r in rules if best and r.configuration.id == best.configuration.id), None)
+    return Tables(tuple(folder.written), results, comparisons, of_best)
 
 
 def best_of(results: Results) -> Best | None:
@@ -95,6 +118,13 @@ def _until(stop: Callable[[], bool], entries: Iterator[Entry]) -> Iterator[Entry
     for entry in entries:
         if stop():
             raise InterruptionError("interrupted while tables were written")
+        yield entry
+
+
+def _noted(entries: Iterator[Entry], *notes: Callable[[Entry], None]) -> Iterator[Entry]:
+    for entry in entries:
+        for note in notes:
+            note(entry)
         yield entry
 
 
