@@ -1,4 +1,4 @@
-"""Models beside the specification: a user's code, torchvision's names, files of weights."""
+"""Models beside the specification: a user's code, other libraries' names, files of weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.spec import (
     BuiltIn,
+    EstimatorSpec,
     FactorySpec,
     InputError,
     InputSpec,
@@ -32,7 +33,7 @@ def with_files(
 ) -> tuple[list[Configuration], list[Fault]]:
     """Check what the models need beside the specification, and add its hash.
 
-    PyTorch is imported only where a model needs such a check: it takes seconds.
+    PyTorch or scikit-learn is imported only where a model needs such a check: it takes seconds.
 
     Args:
         configurations: as the specification gives them.
@@ -66,6 +67,8 @@ def _checked(
     try:
         if isinstance(model, FactorySpec):
             return _factory(model, folders)
+        if isinstance(model, EstimatorSpec):
+            return _estimator(model)
         if model.weights is None and not isinstance(model, TorchvisionSpec):
             return ""
         return _known(model, configuration.inputs)
@@ -90,6 +93,16 @@ def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
         key = ("params", error.parameter) if error.parameter else ("name",)
         allowed = "a factory(input_shape, classes, **params) beside this file"
         raise _Misfit(key, f"{model.name} ({error})", allowed) from None
+
+
+def _estimator(model: EstimatorSpec) -> str:
+    from models.estimator import EstimatorError, check_estimator
+
+    try:
+        check_estimator(model)
+        return ""
+    except EstimatorError as error:
+        raise _Misfit(error.key, error.found, error.allowed, error.near) from None
 
 
 def _known(model: BuiltIn | TorchvisionSpec, inputs: InputSpec) -> str:

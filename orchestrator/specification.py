@@ -233,7 +233,6 @@ class Settings(_Spec):
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
-    ("features", "kind"): ("clip_statistics",),
     ("folds", "protocol"): ("nested",),
     ("search", "method"): ("optuna",),
 }

@@ -62,7 +62,8 @@ rooms = st.builds(
 
 @given(st.lists(needs, min_size=1, max_size=5), rooms)
 def test_trials_of_a_gpu_never_take_more_than_it_has(measured: list[Need], room: Room) -> None:
-    packing = pack([[i] for i in range(len(measured))], dict(enumerate(measured)), room)
+    groups = [[i] for i in range(len(measured))]
+    packing = pack(groups, dict(enumerate(measured)), room, len(measured))
     total = min(need.total for need in measured)
     for share, need in zip(packing.shares, measured, strict=True):
         if share == 1:
@@ -116,11 +117,11 @@ def test_trials_per_gpu(need: tuple[float, ...], room: Any, expected: int) -> No
 def test_kinds_that_failed_or_were_not_tried() -> None:
     small, large = (Need(n * GB, GB // 2, 24 * GB, 1.0) for n in (1, 4))
     room = Room(trials=1000, gpus=1, cores=64, cpu=1)
-    packing = pack([[0, 4], [1], [2], [3]], {0: large, 1: None, 2: small}, room)
+    packing = pack([[0, 4], [1], [2], [3]], {0: large, 1: None, 2: small}, room, 5)
     assert packing.shares == (1 / 4, 1, 1 / 13, 1 / 4, 1 / 4)
     assert packing.context == GB // 2
     assert "4.5 of 24.0 GB" in sentence(packing, {0: large, 1: None, 2: small})
-    assert pack([[0]], {0: None}, room).shares == pack([[0]], {}, room).shares == (1,)
+    assert pack([[0]], {0: None}, room, 1).shares == pack([[0]], {}, room, 1).shares == (1,)
 
 
 def test_of_two_gpus_the_smaller_counts() -> None:
