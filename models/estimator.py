@@ -113,13 +113,14 @@ def make_estimator(spec: EstimatorSpec, seed: int) -> Any:
 
 def _classifiers() -> Iterator[type[Any]]:
     """Every classifier among the public names of scikit-learn's modules."""
-    from sklearn.base import ClassifierMixin
+    from sklearn.base import BaseEstimator, ClassifierMixin
 
     for home in _HOMES:
         module = importlib.import_module(f"sklearn.{home}")
-        for name in module.__all__:
-            found = getattr(module, name)
-            if isinstance(found, type) and issubclass(found, ClassifierMixin):
+        for name, found in vars(module).items():
+            if name.startswith("_") or not isinstance(found, type):
+                continue
+            if issubclass(found, ClassifierMixin) and issubclass(found, BaseEstimator):
                 yield found
 
 

@@ -73,14 +73,17 @@ def _checked(
             return ""
         return _known(model, configuration.inputs)
     except _Misfit as misfit:
-        path = source.find(("model", *misfit.key), _written(model, misfit.key[0]))
+        path = source.find(("model", *misfit.key), _written(model, misfit.key))
         return source.fault(path, misfit.found, misfit.allowed, misfit.near)
 
 
-def _written(model: ModelSpec, key: str | int) -> str | None:
-    """How the value of a key ends in the specification, a path being made absolute since."""
-    value = getattr(model, str(key), None)
-    return Path(value).name if key == "weights" and value else value if key == "name" else None
+def _written(model: ModelSpec, key: KeyPath) -> object:
+    """The value of a key, or how it ends in the specification, a path being made absolute since."""
+    first, *rest = key
+    if first == "params" and not isinstance(model, BuiltIn):
+        return model.params.get(str(rest[0])) if rest else None
+    value = getattr(model, str(first), None)
+    return Path(value).name if first == "weights" and value else value if first == "name" else None
 
 
 def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
