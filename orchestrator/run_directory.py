@@ -52,6 +52,10 @@ class RunDirectory:
         """The file that a trial has which was running when it was last saved."""
         return self.trial(trial) / "checkpoint.pt"
 
+    def weights_file(self, trial: str) -> Path:
+        """The weights of a finished trial, where they were kept."""
+        return self.trial(trial) / "weights.safetensors"
+
     def traceback_file(self, trial: str) -> Path:
         """The traceback of the latest failure."""
         return self.trial(trial) / "traceback.txt"

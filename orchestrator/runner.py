@@ -27,11 +27,12 @@ from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, 
 from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
+from orchestrator.kept_weights import KeptWeights
 from orchestrator.ledger import Ledger
 from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, origin, runs, write_runs
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
@@ -266,7 +267,9 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            observer = _Writer(self.ledger, progress, renewal, unstarted)
+            keep = self.experiment.sweep.settings.execution.keep_weights
+            kept = KeptWeights(self.ledger, self.experiment.plan, keep, scores)
+            observer = _Writer(self.ledger, kept, progress, renewal, unstarted)
             executor(self.options).run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -285,6 +288,7 @@ class _Run:
             checkpoint_every=settings.checkpoint.every,
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
+            keep_weights=settings.execution.keep_weights != "none",
         )
 
     def _measured(self) -> tuple[Costs, dict[str, float | None]]:
@@ -325,6 +329,7 @@ class _Writer:
     """The observer that writes: records to the ledger at once, tables now and then."""
 
     ledger: Ledger
+    kept: KeptWeights
     progress: SweepProgress
     renewal: TableRenewal
     unstarted: set[str]
@@ -360,8 +365,10 @@ class _Writer:
         _log.warning("%s: attempt %d: %s", *told, extra=TOLD)
         self.progress.retried(failure.trial, failure.error)
 
-    def finished(self, record: TrialRecord) -> None:
+    def finished(self, record: TrialRecord, weights: Weights | None) -> None:
+        self.kept.save(record, weights)
         self.ledger.record(record)
+        self.kept.recorded(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
         self._ended()

@@ -27,6 +27,7 @@ from features.augment import Augmenter
 from models.build import build_model, check_weights, count_parameters
 from models.factory import load_factory
 from models.spec import FactorySpec
+from models.weights import WeightsError, weights_bytes
 from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
@@ -40,6 +41,7 @@ from orchestrator.records import (
     Timing,
     TrialFailure,
     TrialRecord,
+    Weights,
 )
 from orchestrator.seeding import derive_seeds, seed_everything
 from orchestrator.session_folder import CACHE_VARIABLE, name_compiled_folder
@@ -63,6 +65,7 @@ class TrialInput:
         checkpoint: where an earlier attempt was; None to begin at the first epoch.
         checkpoint_every: epochs between two checkpoints.
         timeout: seconds after which the trial fails, if it is in Python code then.
+        keep_weights: whether a finished trial gives its weights beside its record.
     """
 
     trial: Trial
@@ -76,6 +79,7 @@ class TrialInput:
     checkpoint: Checkpoint | None = None
     checkpoint_every: int = 10
     timeout: float | None = None
+    keep_weights: bool = False
 
 
 def warm_up() -> None:
@@ -106,11 +110,13 @@ class TrialRun:
     Attributes:
         remark: what the user should know of a trial that goes on; empty where nothing.
         step_seconds: of the last step, what counts as training; building the model included.
+        weights: of a trial that ended well, if the input asks for them; else None.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
         self.remark = ""
         self.step_seconds = 0.0
+        self.weights: Weights | None = None
         self._input = trial_input
         self._rows: list[EpochRow] = []
         self._fit: Fit | None = None
@@ -232,6 +238,8 @@ class TrialRun:
     def _record(self, fit: Fit) -> TrialRecord:
         with self._working():
             epoch, val, test = fit.result()
+        if self._input.keep_weights:
+            self.weights = _weights(self._input.trial.id, fit)
         return TrialRecord(
             trial=self._input.trial.id,
             epoch=epoch,
@@ -317,6 +325,14 @@ class TrialRun:
         self._fit = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _weights(trial: str, fit: Fit) -> Weights:
+    """Those that the model has now; a model that cannot be kept is no reason to fail."""
+    try:
+        return Weights(trial, weights_bytes(fit.model.state_dict()))
+    except WeightsError as error:
+        return Weights(trial, b"", str(error))
 
 
 def _cause(error: BaseException) -> Cause:
