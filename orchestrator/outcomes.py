@@ -169,12 +169,13 @@ class RunningAverages:
 
 
 def _finished(trial: Trial, record: TrialRecord, averages: RunningAverages) -> Outcome:
+    val = None if record.val is None else record.val.scores
     return Outcome(
         trial=trial,
         status=Status.FINISHED,
         epoch=next(row for row in record.epochs if row.epoch == record.epoch),
-        val=record.val.scores,
+        val=val,
         test=None if record.test is None else record.test.scores,
         parameters=record.parameters,
-        average_val_accuracy=averages.add(trial, record.val.scores.accuracy),
+        average_val_accuracy=None if val is None else averages.add(trial, val.accuracy),
     )

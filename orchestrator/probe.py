@@ -89,11 +89,11 @@ def shortened(given: TrialInput) -> TrialInput:
     """The same trial with as few clips as its batches allow, from its first epoch on."""
     configuration, split = given.trial.configuration, given.split
     clips = _BATCHES * configuration.train.batch_size + 1
-    few = SplitData(
-        split.train[:clips],
-        split.val[:GPU_EVALUATION_BATCH],
-        None if split.test is None else split.test[:GPU_EVALUATION_BATCH],
+    val, test, twin = (
+        None if rows is None else rows[:GPU_EVALUATION_BATCH]
+        for rows in (split.val, split.test, split.twin)
     )
+    few = SplitData(split.train[:clips], val, test, twin)
     train = configuration.train.model_copy(update={"epochs": _EPOCHS, "early_stopping": None})
     trial = replace(given.trial, configuration=replace(configuration, train=train))
     return replace(given, trial=trial, split=few, gpus=1.0, checkpoint=None, timeout=None)
@@ -133,9 +133,11 @@ def _kernel_seconds(work: Callable[[], None]) -> float | None:
 
 
 def _clips(split: SplitData) -> int:
-    return len(split.train) + len(split.val) + (0 if split.test is None else len(split.test))
+    parts = (split.train, split.val, split.test, split.twin)
+    return sum(len(rows) for rows in parts if rows is not None)
 
 
 def _worked(split: SplitData) -> float:
     """Clips of an epoch, where one that is only evaluated costs a third."""
-    return len(split.train) + math.ceil(len(split.val) / 3)
+    evaluated = sum(len(rows) for rows in (split.val, split.twin) if rows is not None)
+    return len(split.train) + math.ceil(evaluated / 3)

@@ -50,7 +50,7 @@ class EpochRow:
         lr: learning rate of the epoch's first step.
         train_loss: mean per clip over the epoch, in training mode, while the weights change.
         train_accuracy: likewise a running value.
-        val_loss: over the whole validation split after the epoch.
+        val_loss: over the whole validation split after the epoch; None without one.
         val_accuracy: likewise.
         test_loss: None unless `train.test_every_epoch`.
         test_accuracy: likewise.
@@ -60,8 +60,8 @@ class EpochRow:
     lr: float
     train_loss: float
     train_accuracy: float
-    val_loss: float
-    val_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
     test_loss: float | None = None
     test_accuracy: float | None = None
 
@@ -155,19 +155,22 @@ class TrialRecord:
         trial: its identity.
         epoch: the epoch whose metrics and predictions count.
         epochs: every epoch in order.
-        val: the validation split at `epoch`.
+        val: the validation split at `epoch`; None without a validation fold.
         test: the test split at `epoch`; None without a test fold.
         parameters: of the model.
         timing: when and where.
+        twin: what the same training gave another trial, which validates on other clips; on its
+            way to a file of its own, not part of this record's.
     """
 
     trial: str
     epoch: int
     epochs: tuple[EpochRow, ...]
-    val: SplitResult
+    val: SplitResult | None
     test: SplitResult | None
     parameters: ParameterCount
     timing: Timing
+    twin: TrialRecord | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The record as JSON values; `from_json` reads it back equal."""
@@ -175,7 +178,7 @@ class TrialRecord:
             "trial": self.trial,
             "epoch": self.epoch,
             "epochs": [_values(row) for row in self.epochs],
-            "val": self.val.to_json(),
+            "val": None if self.val is None else self.val.to_json(),
             "test": None if self.test is None else self.test.to_json(),
             "parameters": _values(self.parameters),
             "timing": _values(self.timing),
@@ -192,7 +195,7 @@ class TrialRecord:
             trial=data["trial"],
             epoch=data["epoch"],
             epochs=tuple(EpochRow(**row) for row in data["epochs"]),
-            val=_split_result(data["val"]),
+            val=None if data["val"] is None else _split_result(data["val"]),
             test=None if data["test"] is None else _split_result(data["test"]),
             parameters=ParameterCount(**data["parameters"]),
             timing=Timing(**data["timing"]),

@@ -210,7 +210,7 @@ class ReportSource:
         record = self.directory.record(trial) if trial else None
         if record is None:
             return SplitSize(*split, 0, 0, 0)
-        val = len(record.val.predictions.clips)
+        val = len(record.val.predictions.clips) if record.val else 0
         test = len(record.test.predictions.clips) if record.test else 0
         return SplitSize(*split, usable - val - test, val, test)
 

@@ -224,7 +224,7 @@ def _read_run(
         scores=scores,
         test_scores=tests,
         curves=tuple(_curves(trial, record) for trial, record in records),
-        val=tuple(_answers(trial, record.val) for trial, record in answered),
+        val=tuple(_answers(trial, r.val) for trial, r in answered if r.val is not None),
         test=tuple(_answers(trial, r.test) for trial, r in answered if r.test is not None),
     )
 
@@ -233,7 +233,7 @@ def _curves(trial: Trial, record: TrialRecord) -> EpochCurves:
     rows = record.epochs
     return EpochCurves(
         trial=trial,
-        clips=(_clips(record.val), 0 if record.test is None else _clips(record.test)),
+        clips=(_clips(record.val), _clips(record.test)),
         chosen=record.epoch,
         epochs=np.array([row.epoch for row in rows]),
         losses=_matrix((_losses(row) for row in rows), len(rows)),
@@ -241,11 +241,11 @@ def _curves(trial: Trial, record: TrialRecord) -> EpochCurves:
     )
 
 
-def _clips(result: SplitResult) -> int:
-    return len(result.predictions.clips)
+def _clips(result: SplitResult | None) -> int:
+    return 0 if result is None else len(result.predictions.clips)
 
 
-_Values = tuple[float, float, float | None]
+_Values = tuple[float, float | None, float | None]
 
 
 def _losses(row: EpochRow) -> _Values:

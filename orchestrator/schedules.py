@@ -49,9 +49,10 @@ class Schedule:
         if self._each_batch and self._scheduler is not None:
             self._scheduler.step()
 
-    def after_epoch(self, val_loss: float) -> None:
-        """One epoch has been trained and validated."""
+    def after_epoch(self, val_loss: float | None) -> None:
+        """One epoch has been trained, and validated where there is a validation split."""
         if self._plateau is not None:
+            assert val_loss is not None
             self._plateau.step(val_loss)
         elif self._scheduler is not None and not self._each_batch:
             self._scheduler.step()

@@ -30,7 +30,7 @@ class Seeds:
     augmentation: int
 
 
-def derive_seed(seed: int, test_fold: int | None, fold: int, purpose: Purpose) -> int:
+def derive_seed(seed: int, test_fold: int | None, fold: int | None, purpose: Purpose) -> int:
     """A seed in 0..2^63 - 1 that depends on nothing but the four arguments.
 
     The configuration is left out on purpose: two configurations on one fold start from the same
@@ -39,7 +39,7 @@ def derive_seed(seed: int, test_fold: int | None, fold: int, purpose: Purpose) -
     return _hashed(f"{seed}/{test_fold}/{fold}/{purpose.value}")
 
 
-def derive_seeds(seed: int, test_fold: int | None, fold: int) -> Seeds:
+def derive_seeds(seed: int, test_fold: int | None, fold: int | None) -> Seeds:
     """The seeds of every purpose."""
     return Seeds(**{p.value: derive_seed(seed, test_fold, fold, p) for p in Purpose})
 

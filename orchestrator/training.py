@@ -8,9 +8,8 @@ of a fit is its weights, its optimizer and schedule, the epoch and the best epoc
 
 from __future__ import annotations
 
-import copy
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -24,12 +23,13 @@ from orchestrator.batches import ClipSet
 from orchestrator.compilation import compiled
 from orchestrator.early_stopping import Improvement
 from orchestrator.evaluation import Evaluation, evaluate, forward, split_result
-from orchestrator.hyperparameters import TrainSpec
+from orchestrator.hyperparameters import PlateauSchedule, TrainSpec
 from orchestrator.losses import Targets, TrainingLoss
 from orchestrator.optim import make_optimizer
 from orchestrator.records import EpochRow, SplitResult
 from orchestrator.schedules import Schedule
 from orchestrator.seeding import Seeds, batch_seed, epoch_seed, seed_everything
+from orchestrator.selection import Candidate, Selection
 
 
 class NonFiniteLoss(ArithmeticError):  # noqa: N818
@@ -42,13 +42,15 @@ class SplitData:
 
     Attributes:
         train: what the model learns from.
-        val: what the epoch and the configuration are chosen by.
+        val: what the epoch and the configuration are chosen by; None to train without.
         test: what no choice sees; None without a test fold.
+        twin: what validates the same training once more, for a trial of its own.
     """
 
     train: NDArray[np.int64]
-    val: NDArray[np.int64]
+    val: NDArray[np.int64] | None
     test: NDArray[np.int64] | None = None
+    twin: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,29 +70,6 @@ class TrainingData:
     classes: int
 
 
-@dataclass(frozen=True)
-class _Candidate:
-    """The epoch that counts so far; `weights` only where a later epoch may not count."""
-
-    epoch: int
-    val: Evaluation
-    test: Evaluation | None
-    weights: dict[str, Any] | None
-
-    def state_dict(self) -> dict[str, Any]:
-        return {
-            "epoch": self.epoch,
-            "val": vars(self.val),
-            "test": None if self.test is None else vars(self.test),
-            "weights": self.weights,
-        }
-
-    @classmethod
-    def from_state(cls, state: dict[str, Any]) -> _Candidate:
-        test = None if state["test"] is None else Evaluation(**state["test"])
-        return cls(state["epoch"], Evaluation(**state["val"]), test, state["weights"])
-
-
 class Fit:
     """One model being trained.
 
@@ -98,6 +77,7 @@ class Fit:
         model: on the device; after `result` it has the weights of the selected epoch.
         optimizer: over its trainable parameters.
         epoch: the next epoch, counted from 0.
+        twin_row: the last epoch as `SplitData.twin` sees it; None without.
     """
 
     def __init__(
@@ -108,6 +88,7 @@ class Fit:
         seeds: Seeds,
         device: torch.device,
         augmenter: Augmenter | None = None,
+        stop: int | None = None,
     ) -> None:
         """Prepare the training.
 
@@ -119,15 +100,20 @@ class Fit:
             seeds: of the order of the clips, of dropout and of the augmentation.
             device: where to train.
             augmenter: changes the training clips.
+            stop: run so many epochs of `train.epochs` only; their schedule stays what it is.
 
         Raises:
-            ValueError: an empty split, or a model without trainable parameters.
+            ValueError: an empty split, a model without trainable parameters, or no validation
+                split where the learning rate follows it.
             CompilerMissing: `train.compile` where there is nothing to compile with.
         """
         split = data.split
-        for name, rows in (("train", split.train), ("val", split.val), ("test", split.test)):
+        for name in ("train", "val", "test", "twin"):
+            rows = getattr(split, name)
             if rows is not None and not len(rows):
                 raise ValueError(f"the {name} split has no clips")
+        if split.val is None and isinstance(spec.schedule, PlateauSchedule):
+            raise ValueError("schedule plateau without a validation split")
         self.model = model.to(device)
         self.optimizer = make_optimizer(spec.optimizer, self.model)
         self._trained = compiled(self.model, device) if spec.compile else self.model
@@ -136,9 +122,9 @@ class Fit:
         self._seeds = seeds
         self._classes = data.classes
         self._train = ClipSet(data.features, data.labels, split.train, device)
-        self._val = ClipSet(data.features, data.labels, split.val, device)
-        self._test = (
-            None if split.test is None else ClipSet(data.features, data.labels, split.test, device)
+        val, self._test, twin = (
+            None if rows is None else ClipSet(data.features, data.labels, rows, device)
+            for rows in (split.val, split.test, split.twin)
         )
         self._loss = TrainingLoss(
             self._train.labels,
@@ -150,12 +136,15 @@ class Fit:
         batches = self._train.batches(spec.batch_size)
         self._schedule = Schedule(spec.schedule, self.optimizer, spec.epochs, batches)
         self._improvement = Improvement(spec.early_stopping)
-        self._selected: _Candidate | None = None
+        self._epochs = spec.epochs if stop is None else min(stop, spec.epochs)
+        self._selection = Selection(val, spec.select)
+        self._twin = None if twin is None else Selection(twin, spec.select)
+        self.twin_row: EpochRow | None = None
 
     @property
     def finished(self) -> bool:
         """Whether every epoch has been run, or `train.early_stopping` has ended them."""
-        return self.epoch >= self._spec.epochs or self._improvement.exhausted
+        return self.epoch >= self._epochs or self._improvement.exhausted
 
     def run_epoch(self) -> EpochRow:
         """Train one epoch, then evaluate the validation split (and, if asked, the test split).
@@ -172,28 +161,38 @@ class Fit:
         lr = float(self.optimizer.param_groups[0]["lr"])
         train_loss, train_accuracy = self._train_epoch()
         self._check_loss("loss", train_loss, lr)
-        val = self._evaluate(self._val)
-        self._check_loss("validation loss", val.loss, lr)
-        test = None
-        if self._test is not None and self._spec.test_every_epoch:
-            test = self._evaluate(self._test)
-        self._select(val, test)
-        self._schedule.after_epoch(val.loss)
-        self._improvement.note(val.loss, val.accuracy)
+        val = self._evaluate(self._selection.clips)
+        if val is not None:
+            self._check_loss("validation loss", val.loss, lr)
+        test = self._evaluate(self._test) if self._spec.test_every_epoch else None
         row = EpochRow(
             epoch=self.epoch,
             lr=lr,
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            val_loss=val.loss,
-            val_accuracy=val.accuracy,
+            val_loss=None if val is None else val.loss,
+            val_accuracy=None if val is None else val.accuracy,
             test_loss=None if test is None else test.loss,
             test_accuracy=None if test is None else test.accuracy,
         )
+        self._selection.note(self.epoch, self.model, val, test)
+        if self._twin is not None:
+            self.twin_row = self._run_twin(self._twin, row)
+        self._schedule.after_epoch(None if val is None else val.loss)
+        if val is not None:
+            self._improvement.note(val.loss, val.accuracy)
         self.epoch += 1
         return row
 
-    def result(self) -> tuple[int, SplitResult, SplitResult | None]:
+    def _run_twin(self, twin: Selection, row: EpochRow) -> EpochRow:
+        """The epoch as the second validation split sees it."""
+        val = self._evaluate(twin.clips)
+        assert val is not None
+        self._check_loss("validation loss", val.loss, row.lr)
+        twin.note(self.epoch, self.model, val, None)
+        return replace(row, val_loss=val.loss, val_accuracy=val.accuracy)
+
+    def result(self) -> tuple[int, SplitResult | None, SplitResult | None]:
         """The selected epoch, and the validation and test splits at that epoch.
 
         The test split is evaluated here, once, unless it was after that epoch.
@@ -202,18 +201,25 @@ class Fit:
             RuntimeError: no epoch has been run.
             NonFiniteLoss: the test loss is nan or infinite.
         """
-        chosen = self._selected
-        if chosen is None:
-            raise RuntimeError("no epoch has been run")
+        chosen = _chosen(self._selection)
         if chosen.weights is not None:
             self.model.load_state_dict(chosen.weights)
-        val = split_result(chosen.val, self._val)
-        if self._test is None:
-            return chosen.epoch, val, None
+        val = _result(chosen.val, self._selection.clips)
         test = chosen.test or self._evaluate(self._test)
-        if not math.isfinite(test.loss):
+        if test is not None and not math.isfinite(test.loss):
             raise NonFiniteLoss(f"test loss is {test.loss} after epoch {chosen.epoch}")
-        return chosen.epoch, val, split_result(test, self._test)
+        return chosen.epoch, val, _result(test, self._test)
+
+    def twin_result(self) -> tuple[int, SplitResult | None]:
+        """The epoch that the second validation split selects, and that split after it.
+
+        Raises:
+            RuntimeError: no epoch has been run, or there is no such split.
+        """
+        if self._twin is None:
+            raise RuntimeError("no second validation split")
+        chosen = _chosen(self._twin)
+        return chosen.epoch, _result(chosen.val, self._twin.clips)
 
     def state_dict(self) -> dict[str, Any]:
         """All that an equal fit needs to go on from here: tensors and plain values.
@@ -221,14 +227,14 @@ class Fit:
         No state of random generators, because each epoch seeds them from its number. A model
         that keeps more than its parameters and buffers gives it by `get_extra_state`.
         """
-        selected = self._selected
         return {
             "epoch": self.epoch,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self._schedule.state_dict(),
             "improvement": self._improvement.state_dict(),
-            "selected": None if selected is None else selected.state_dict(),
+            "selected": self._selection.state_dict(),
+            "twin": None if self._twin is None else self._twin.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -242,8 +248,9 @@ class Fit:
         self.optimizer.load_state_dict(state["optimizer"])
         self._schedule.load_state_dict(state["schedule"])
         self._improvement.load_state_dict(state["improvement"])
-        selected = state["selected"]
-        self._selected = None if selected is None else _Candidate.from_state(selected)
+        self._selection.load_state_dict(state["selected"])
+        if self._twin is not None:
+            self._twin.load_state_dict(state["twin"])
         self.epoch = state["epoch"]
 
     def _train_epoch(self) -> tuple[float, float]:
@@ -277,19 +284,23 @@ class Fit:
         self._schedule.after_batch()
         return loss.detach(), output.logits.detach()
 
-    def _evaluate(self, clips: ClipSet) -> Evaluation:
+    def _evaluate(self, clips: ClipSet | None) -> Evaluation | None:
+        if clips is None:
+            return None
         return evaluate(self.model, clips, self._classes, self._spec.precision)
-
-    def _select(self, val: Evaluation, test: Evaluation | None) -> None:
-        """Keep this epoch if it is the one that counts so far."""
-        if self._spec.select == "last":
-            self._selected = _Candidate(self.epoch, val, test, weights=None)
-            return
-        best = self._selected
-        if best is None or (-val.accuracy, val.loss) < (-best.val.accuracy, best.val.loss):
-            weights = copy.deepcopy(self.model.state_dict())
-            self._selected = _Candidate(self.epoch, val, test, weights)
 
     def _check_loss(self, name: str, value: float, lr: float) -> None:
         if not math.isfinite(value):
             raise NonFiniteLoss(f"{name} is {value} in epoch {self.epoch} (lr {lr:g})")
+
+
+def _chosen(selection: Selection) -> Candidate:
+    if selection.chosen is None:
+        raise RuntimeError("no epoch has been run")
+    return selection.chosen
+
+
+def _result(evaluation: Evaluation | None, clips: ClipSet | None) -> SplitResult | None:
+    if evaluation is None or clips is None:
+        return None
+    return split_result(evaluation, clips)

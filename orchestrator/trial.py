@@ -13,7 +13,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,9 @@ class TrialInput:
         gpus: GPUs that the trial may use; 0 is the CPU, a fraction shares one.
         gpu_context: bytes of a GPU that CUDA takes for a process; a share holds them too.
         checkpoint: where an earlier attempt was; None to begin at the first epoch.
+        stop: run so many of the epochs only; None for all of them.
+        twin: a trial of the same training that validates on `split.twin`.
+        draws: the folds that the seeds derive from; None for the trial's own.
         checkpoint_every: epochs between two checkpoints.
         timeout: seconds after which the trial fails, if it is in Python code then.
         keep_weights: whether a finished trial gives its weights beside its record.
@@ -77,6 +80,9 @@ class TrialInput:
     gpus: float = 0
     gpu_context: int = CONTEXT_BYTES
     checkpoint: Checkpoint | None = None
+    stop: int | None = None
+    twin: Trial | None = None
+    draws: tuple[int | None, int | None] | None = None
     checkpoint_every: int = 10
     timeout: float | None = None
     keep_weights: bool = False
@@ -119,6 +125,7 @@ class TrialRun:
         self.weights: Weights | None = None
         self._input = trial_input
         self._rows: list[EpochRow] = []
+        self._twin_rows: list[EpochRow] = []
         self._fit: Fit | None = None
         self._parameters = ParameterCount(0, 0)
         self._outcome: TrialRecord | TrialFailure | None = None
@@ -190,6 +197,7 @@ class TrialRun:
         return {
             "fit": fit.state_dict(),
             "rows": [asdict(row) for row in self._rows],
+            "twin_rows": [asdict(row) for row in self._twin_rows],
             "started": self._started,
             "wall_seconds": time.perf_counter() - self._begin,
             "train_seconds": self._train_seconds,
@@ -204,7 +212,9 @@ class TrialRun:
             weights_only=True,
         )
         fit.load_state_dict(state["fit"])
-        self._rows = [EpochRow(**row) for row in state["rows"]]
+        self._rows, self._twin_rows = (
+            [EpochRow(**row) for row in state[rows]] for rows in ("rows", "twin_rows")
+        )
         self._started = state["started"]
         self._begin -= state["wall_seconds"]
         self._train_seconds += state["train_seconds"]
@@ -231,6 +241,8 @@ class TrialRun:
                 self._fit = self._begun()
             row = self._fit.run_epoch()
         self._rows.append(row)
+        if self._fit.twin_row is not None:
+            self._twin_rows.append(self._fit.twin_row)
         if self._fit.finished:
             self._outcome = self._record(self._fit)
         return row
@@ -238,9 +250,10 @@ class TrialRun:
     def _record(self, fit: Fit) -> TrialRecord:
         with self._working():
             epoch, val, test = fit.result()
+            twin = fit.twin_result() if self._input.twin else None
         if self._input.keep_weights:
             self.weights = _weights(self._input.trial.id, fit)
-        return TrialRecord(
+        record = TrialRecord(
             trial=self._input.trial.id,
             epoch=epoch,
             epochs=tuple(self._rows),
@@ -249,6 +262,17 @@ class TrialRun:
             parameters=self._parameters,
             timing=self._timing(),
         )
+        if twin is None or self._input.twin is None:
+            return record
+        of_twin = replace(
+            record,
+            trial=self._input.twin.id,
+            epoch=twin[0],
+            epochs=tuple(self._twin_rows),
+            val=twin[1],
+            test=None,
+        )
+        return replace(record, twin=of_twin)
 
     def _begun(self) -> Fit:
         """What trains, at its first epoch or where the checkpoint was."""
@@ -262,7 +286,7 @@ class TrialRun:
         except (RuntimeError, KeyError, TypeError, ValueError, pickle.UnpicklingError) as error:
             # Whole, but not of this program's or torch's version: what it saved is done again.
             self.remark = f"begins anew, its checkpoint cannot be used: {error_line(error)}"
-            self._rows = []
+            self._rows, self._twin_rows = [], []
             return self._prepare()
         return fit
 
@@ -270,7 +294,7 @@ class TrialRun:
         """Build the model and what trains it."""
         given, trial = self._input, self._input.trial
         model_spec = trial.configuration.model
-        seeds = derive_seeds(trial.seed, trial.test_fold, trial.fold)
+        seeds = derive_seeds(trial.seed, *(given.draws or (trial.test_fold, trial.fold)))
         if isinstance(model_spec, FactorySpec):
             # An import happens once in a process: what it draws must not be the model's.
             load_factory(model_spec.name, given.import_path)
@@ -286,7 +310,7 @@ class TrialRun:
         augmenter = (
             Augmenter(train.augment, trial.configuration.features) if train.augment else None
         )
-        return Fit(model, data, train, seeds, self._device, augmenter)
+        return Fit(model, data, train, seeds, self._device, augmenter, given.stop)
 
     def _failure(self, error: BaseException) -> TrialFailure:
         return TrialFailure(

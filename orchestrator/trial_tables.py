@@ -211,7 +211,8 @@ def _splits(entry: Entry) -> Iterator[tuple[str, SplitResult]]:
     """The evaluated splits of a finished trial, validation first."""
     record = entry.record
     if record is not None:
-        yield "val", record.val
+        if record.val is not None:
+            yield "val", record.val
         if record.test is not None:
             yield "test", record.test
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -577,3 +578,62 @@ def test_deterministic_algorithms_are_restored() -> None:
     with trial_settings(choose_device(1), deterministic=True):
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
+
+
+# Trainings without a validation split, or with two
+
+
+def splits_of(data: TrainingData, **parts: Any) -> TrainingData:
+    return replace(data, split=replace(data.split, **parts))
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_a_second_validation_split_is_scored_as_in_a_training_of_its_own(select: str) -> None:
+    data = make_data(test=False)
+    other = np.arange(22, 30)
+    spec = {"epochs": 4, "select": select, "optimizer": SgdSpec(lr=0.3)}
+    shared = make_fit(data=splits_of(data, twin=other), **spec)
+    own = make_fit(data=splits_of(data, val=other), **spec)
+    plain = make_fit(data=data, **spec)
+    for _ in range(4):
+        assert shared.run_epoch() == plain.run_epoch()
+        assert shared.twin_row == own.run_epoch()
+    assert shared.twin_result() == own.result()[:2]
+    assert shared.result() == plain.result()
+
+
+def test_a_shared_training_goes_on_where_it_was() -> None:
+    data = splits_of(make_data(test=False), twin=np.arange(22, 30))
+    whole, first, second = (make_fit(data=data, epochs=4, select="best") for _ in range(3))
+    for _ in range(4):
+        whole.run_epoch()
+    for _ in range(2):
+        first.run_epoch()
+    second.load_state_dict(first.state_dict())
+    for _ in range(2):
+        second.run_epoch()
+    assert second.twin_row == whole.twin_row
+    assert second.twin_result() == whole.twin_result()
+
+
+def test_without_a_validation_split_the_last_epoch_counts_and_an_earlier_end_is_kept() -> None:
+    data = make_data()
+    spec = {"epochs": 4, "select": "best", "early_stopping": {"patience": 1}}
+    train = TrainSpec(**spec, batch_size=4)
+    fit = Fit(linear(), splits_of(data, val=None), train, SEEDS, CPU, stop=3)
+    like = make_fit(data=data, epochs=4)
+    rows = []
+    while not fit.finished:
+        rows.append(fit.run_epoch())
+        assert rows[-1].train_loss == like.run_epoch().train_loss
+    assert [(row.val_loss, row.val_accuracy) for row in rows] == [(None, None)] * 3
+    epoch, val, test = fit.result()
+    assert (epoch, val) == (2, None)
+    assert test is not None
+    assert test.predictions.clips == tuple(data.split.test)
+
+
+def test_a_rate_that_follows_the_validation_loss_needs_one() -> None:
+    data = splits_of(make_data(), val=None)
+    with pytest.raises(ValueError, match="plateau without a validation split"):
+        make_fit(data=data, schedule={"name": "plateau"})
