@@ -17,6 +17,7 @@ from orchestrator.data_cli import data
 from orchestrator.errors import FoldgridError, printable
 from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
+from orchestrator.winner_cli import add_to
 
 if TYPE_CHECKING:
     from orchestrator.plan import Experiment
@@ -294,13 +295,9 @@ def _not_yet(name: str, does: str) -> None:
 
 
 app.add_typer(data, name="data")
+add_to(app)
 
-for _name, _does in (
-    ("refit", "Train the best configuration on all data but the test fold"),
-    ("predict", "Class probabilities for new clips"),
-    ("export", "Write the winner as one folder"),
-    ("schema", "Print the JSON Schema of a specification"),
-):
+for _name, _does in (("schema", "Print the JSON Schema of a specification"),):
     _not_yet(_name, _does)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from orchestrator import atomic
 from orchestrator.document import differences, digest
 from orchestrator.errors import DamagedPlanError, RunDirectoryError, SpecificationError
-from orchestrator.plan import Experiment
+from orchestrator.plan import Experiment, make_experiment
 from orchestrator.provenance import runs
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan
@@ -60,6 +60,13 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
         flag = "--extend: " if extend else ""
         lines.append(f"{flag}{len(missing)} trials of the run directory are not in the new plan")
     raise _other(directory, lines)
+
+
+def as_before(experiment: Experiment, stored: Plan) -> Experiment:
+    """The experiment without the clips that its run directory's plan has left out."""
+    problems = {c.path: c.problem for c in stored.clips if c.problem}
+    clips = [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
+    return make_experiment(experiment.sweep, experiment.dataset, clips) if clips else experiment
 
 
 def _refuse_unknown(experiment: Experiment, directory: RunDirectory, fault: str) -> None:

@@ -113,7 +113,7 @@ class SerialExecutor:
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials in the order of the job; see `Executor`."""
-        gpus = _gpus(job.resources)
+        gpus = gpus_alone(job.resources)
         retries = Retries(job.max_failures)
         waiting = deque(job.trials)
         while waiting and not stop.is_set():
@@ -196,7 +196,7 @@ def trial_input(
     )
 
 
-def _gpus(resources: ResourcesSpec) -> float:
+def gpus_alone(resources: ResourcesSpec) -> float:
     """The GPUs of a trial: where it shall have a share of one, a whole one, as it is alone."""
     if resources.gpu != "auto":
         return float(math.ceil(resources.gpu))

@@ -36,6 +36,16 @@ class RunDirectory:
         """The folder of the tables."""
         return self.path / "tables"
 
+    @property
+    def refit_file(self) -> Path:
+        """What says how the best configuration was trained on all folds; written last."""
+        return self.path / "refit" / "refit.json"
+
+    @property
+    def refit_weights_file(self) -> Path:
+        """The weights of that training."""
+        return self.refit_file.with_name("weights.safetensors")
+
     def trial(self, trial: str) -> Path:
         """The folder of one trial, by its identity."""
         return self.path / "trials" / trial

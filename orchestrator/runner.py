@@ -21,7 +21,7 @@ from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.configuration_scores import Best, metric_of
-from orchestrator.continuation import refuse_other, write_specification
+from orchestrator.continuation import as_before, refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
@@ -225,11 +225,7 @@ class _Run:
             stored = None
         if stored is None:
             return self._features()
-        problems = {c.path: c.problem for c in stored.clips if c.problem}
-        clips = [(c, problems[c.path]) for c in self.experiment.dataset.clips if c.path in problems]
-        if clips:
-            sweep, dataset = self.experiment.sweep, self.experiment.dataset
-            self.experiment = make_experiment(sweep, dataset, clips)
+        self.experiment = as_before(self.experiment, stored)
         return {}
 
     def _store(self) -> None:

@@ -54,8 +54,8 @@ class TestFiles:
         torch.manual_seed(0)
         net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 2))
         net.to(memory_format=torch.channels_last)
-        net.register_buffer("half", torch.ones(3, dtype=torch.bfloat16))
-        net.register_buffer("none", torch.empty(0, 2))
+        net.register_buffer("small", torch.ones(3, dtype=torch.bfloat16))
+        net.register_buffer("nothing", torch.empty(0, 2))
         net.append(net[2])  # the same weights under two names
         return net
 
@@ -188,7 +188,7 @@ def test_a_sweep_keeps_what_the_specification_says(foldgrid, write_spec, tmp_pat
     assert list(kept(tmp_path / "run")) == expected
     for name in expected:
         state = read_weights(tmp_path / "run" / "trials" / name / "weights.safetensors")
-        assert sum(tensor.numel() for tensor in state.values()) > 600_000
+        assert sum(tensor.numel() for tensor in state.values()) > 500_000
 
 
 def test_a_finished_sweep_loses_nothing_by_the_same_command(
