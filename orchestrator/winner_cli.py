@@ -74,10 +74,13 @@ def predict(
     from orchestrator import atomic
     from orchestrator.exported_folder import find_model
     from orchestrator.prediction import refuse_clips, write_predictions
+    from orchestrator.progress import stderr_console
+    from orchestrator.session import warned
 
     kind = _kind(model)
     refuse_clips(clips)
-    trained = find_model(run_dir.absolute(), kind, configuration)
+    with warned(stderr_console(quiet=False)):
+        trained = find_model(run_dir.absolute(), kind, configuration)
     # Not before: it imports PyTorch.
     from orchestrator.classifier import Classifier
 
@@ -101,10 +104,13 @@ def export(
 ) -> int:
     """Write the winner as one folder: weights, features, classes, ONNX."""
     from orchestrator.export import export_model
+    from orchestrator.progress import stderr_console
+    from orchestrator.session import warned
     from orchestrator.winner import find_trained, find_winner
 
     kind = _kind(model) or "ensemble"
-    winner = find_winner(run_dir.absolute(), configuration)
+    with warned(stderr_console(quiet=False)):
+        winner = find_winner(run_dir.absolute(), configuration)
     trained = find_trained(run_dir.absolute(), kind, winner.configuration.id)
     made = export_model(trained, winner, target.absolute())
     _warn_of_unfinished(winner.unfinished)
