@@ -161,7 +161,7 @@ def _prepare(spec: FeatureSpec, limits: ExitStack) -> None:
 
     from features.extract import extract
 
-    limits.enter_context(_one_thread(spec))
+    limits.enter_context(one_thread(spec))
     extract(np.zeros(spec.samples, np.float32), spec)
 
 
@@ -271,7 +271,7 @@ def _quiet_start() -> Iterator[None]:
 
 
 @contextmanager
-def _one_thread(spec: FeatureSpec) -> Iterator[None]:
+def one_thread(spec: FeatureSpec) -> Iterator[None]:
     """Let this process compute as a worker does: sums may depend on the number of threads."""
     backend = getattr(spec, "backend", None)
     with ExitStack() as stack:

@@ -41,7 +41,15 @@ from models.torchvision_classifier import (
 )
 from models.weights import WeightsError, file_hash, load_weights, read_weights
 
-__all__ = ["BUILDERS", "ModelError", "build_model", "count_parameters", "try_model", "weights_path"]
+__all__ = [
+    "BUILDERS",
+    "ModelError",
+    "build_model",
+    "build_trained",
+    "count_parameters",
+    "try_model",
+    "weights_path",
+]
 
 
 class ModelError(ValueError):
@@ -127,6 +135,38 @@ def build_model(
         except WeightsError as error:
             raise WeightsError(f"{Path(spec.weights).name}: {error}") from error
     return model
+
+
+def build_trained(
+    spec: NetworkSpec,
+    inputs: InputSpec,
+    classes: int,
+    weights: Path,
+    *,
+    import_path: Sequence[Path] = (),
+) -> nn.Module:
+    """Build a model and give it the weights that it was trained to; in evaluation mode.
+
+    What it once started from is not needed, and no generator moves.
+
+    Args:
+        spec: which model.
+        inputs: layout and shape of one clip's features.
+        classes: `k`, the logits' width.
+        weights: as `weights_bytes` wrote them.
+        import_path: folders in which a user's factory is looked for.
+
+    Raises:
+        InputError, FactoryError, ModelError, TorchvisionError: see `build_model`.
+        WeightsError: the weights cannot be read or are not those of such a model.
+    """
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(spec, FactorySpec):
+            model = _from_factory(spec, inputs, classes, import_path)
+        else:
+            model = _known_model(spec, inputs, classes)
+    load_weights(model, read_weights(weights), heads=())
+    return model.eval()
 
 
 def try_model(spec: BuiltIn | TorchvisionSpec, inputs: InputSpec) -> None:

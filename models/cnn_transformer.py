@@ -38,7 +38,7 @@ class CnnTransformer(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Map `[b, c, t]` to logits `[b, k]`."""
         steps = self.tokens(features)
-        tokens = torch.cat([self.cls.expand(len(steps), 1, -1), steps], dim=1)
+        tokens = torch.cat([self.cls.expand(steps.shape[0], 1, -1), steps], dim=1)
         encoded: torch.Tensor = self.encoder(tokens + sinusoidal_positions(tokens))
         logits: torch.Tensor = self.classifier(encoded[:, 0])
         return logits

@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -15,7 +16,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["FactoryError", "check_factory", "forget_changed", "load_factory", "source_hash"]
+__all__ = [
+    "FactoryError",
+    "check_factory",
+    "copy_source",
+    "forget_changed",
+    "load_factory",
+    "source_hash",
+]
 
 Factory = Callable[..., Any]
 
@@ -118,6 +126,37 @@ def source_hash(name: str, import_path: Sequence[Path]) -> str:
 
 def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def copy_source(name: str, import_path: Sequence[Path], folder: Path) -> bool:
+    """Copy the Python files of a user's factory, so that `folder` can be its import path.
+
+    Those of its package, or its one file; not what it imports beside them.
+
+    Args:
+        name: `package.module:factory`.
+        import_path: folders to look in before the installed packages.
+        folder: made where there is something to copy.
+
+    Returns:
+        Whether it lies in one of the folders. An installed package is not copied.
+
+    Raises:
+        FactoryError: no such module, or none with a file.
+        OSError: it cannot be copied.
+    """
+    module_name = name.partition(":")[0]
+    file = _source_file(module_name, import_path).resolve()
+    roots = [root for root in map(Path, _absolute(import_path)) if file.is_relative_to(root)]
+    if not roots:
+        return False
+    top = roots[0] / file.relative_to(roots[0]).parts[0]
+    files = [path for path in top.rglob("*.py") if path.is_file()] if top.is_dir() else [file]
+    for path in files:
+        copy = folder / path.relative_to(roots[0])
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy)
+    return True
 
 
 def _source_file(module_name: str, import_path: Sequence[Path]) -> Path:

@@ -1,4 +1,4 @@
-"""Weights that a model starts from: read from a file, fitted to the model's names and shapes."""
+"""Weights in files: those that a model starts from or was trained to, fitted to its names."""
 
 from __future__ import annotations
 
@@ -10,9 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import nn
 
-__all__ = ["WeightsError", "file_hash", "load_weights", "read_weights"]
+__all__ = ["WeightsError", "file_hash", "load_weights", "read_weights", "weights_bytes"]
+
+_CHECKSUM = "foldgrid_sha256"
+"""Entry of a `.safetensors` file's header: a hash of all that is in it. The only entry, since
+several stand there in any order."""
 
 _SHOWN = 3
 """Names that a message gives of those that do not fit."""
@@ -38,8 +44,31 @@ def file_hash(path: Path) -> str:
         raise WeightsError(f"it cannot be read: {error.strerror or error}") from error
 
 
+def weights_bytes(state: Mapping[str, Any]) -> bytes:
+    """A state dict as the content of a `.safetensors` file; equal tensors give equal bytes.
+
+    Raises:
+        WeightsError: it holds what such a file cannot.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, value in state.items():
+        if not isinstance(value, torch.Tensor):
+            raise WeightsError(f"the model keeps {type(value).__name__} under {name!r}, no tensor")
+        # A copy of its own: the format takes neither two tensors in one memory nor channels_last.
+        copied = torch.empty(value.shape, dtype=value.dtype)
+        tensors[name] = copied.copy_(value.detach())
+    try:
+        return save(tensors, {_CHECKSUM: _checksum(tensors)})
+    # Of kinds of tensors that the format does not have.
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
+        line = next(iter(str(error).splitlines()), "")
+        raise WeightsError(f"{type(error).__name__}: {line}") from error
+
+
 def read_weights(path: Path) -> OrderedDict[str, torch.Tensor]:
     """A state dict from a file, on the CPU; no code in the file is run.
+
+    Where `weights_bytes` made the file, its checksum must hold.
 
     Args:
         path: `.safetensors`, or `.pt` or `.pth` as `torch.save` writes them.
@@ -72,12 +101,25 @@ def read_weights(path: Path) -> OrderedDict[str, torch.Tensor]:
 
 def _content(path: Path) -> Any:
     if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
+        with safe_open(path, "pt") as file:
+            checksum = (file.metadata() or {}).get(_CHECKSUM)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if checksum not in (None, _checksum(tensors)):
+            raise WeightsError("it is damaged (the checksum does not match)")
+        return tensors
     if path.suffix in (".pt", ".pth"):
         return torch.load(path, map_location="cpu", weights_only=True)
     raise WeightsError("its name ends in neither .safetensors, .pt nor .pth")
+
+
+def _checksum(tensors: Mapping[str, torch.Tensor]) -> str:
+    """Hash of names, types, shapes and values, hexadecimal."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name}\n{tensor.dtype}\n{list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(

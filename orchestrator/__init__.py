@@ -3,8 +3,9 @@
     from orchestrator import load_spec, plan, run, read_run
 
 `load_spec` reads and checks a specification, `plan` says what it would run, `run` runs it or goes
-on with it, and `read_run` opens what a run left on disk, its tables as pandas data frames. What a
-user can mend raises a `FoldgridError`, whose message has one line a fault.
+on with it, and `read_run` opens what a run left on disk, its tables as pandas data frames.
+`load_model` opens what `foldgrid export` has written. What a user can mend raises a `FoldgridError`,
+whose message has one line a fault.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from orchestrator.configuration_scores import Best
     from orchestrator.errors import FoldgridError
     from orchestrator.experiment import Experiment
+    from orchestrator.exported_folder import load_model
     from orchestrator.runs import Run
     from orchestrator.sweep import Sweep
 
@@ -25,6 +27,7 @@ _HOME = {
     "plan": "api",
     "run": "api",
     "read_run": "api",
+    "load_model": "exported_folder",
     "Best": "configuration_scores",
     "Experiment": "experiment",
     "FoldgridError": "errors",
@@ -52,6 +55,7 @@ __all__ = [
     "FoldgridError",
     "Run",
     "Sweep",
+    "load_model",
     "load_spec",
     "plan",
     "read_run",

@@ -17,6 +17,7 @@ from orchestrator.data_cli import data
 from orchestrator.errors import FoldgridError, printable
 from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
+from orchestrator.winner_cli import add_to
 
 if TYPE_CHECKING:
     from orchestrator.runs import Run
@@ -294,22 +295,8 @@ def schema(debug: Debug = False) -> int:
     return 0
 
 
-def _not_yet(name: str, does: str) -> None:
-    def command(context: typer.Context) -> int:
-        raise FoldgridError(f"foldgrid {name}: not in this version yet")
-
-    command.__doc__ = f"{does} (not in this version yet)."
-    app.command(name, context_settings=_LATER)(command)
-
-
 app.add_typer(data, name="data")
-
-for _name, _does in (
-    ("refit", "Train the best configuration on all data but the test fold"),
-    ("predict", "Class probabilities for new clips"),
-    ("export", "Write the winner as one folder"),
-):
-    _not_yet(_name, _does)
+add_to(app)
 
 
 if __name__ == "__main__":

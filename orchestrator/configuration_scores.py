@@ -96,13 +96,15 @@ def configuration_scores(
         plan: every trial.
         values: one metric of each finished trial, by its identity.
     """
-    return tuple(
-        ConfigurationScores(
-            configuration=of_one[0].configuration,
-            folds=tuple(FoldScore(t, values[t.id]) for t in of_one if t.id in values),
-            complete=all(t.id in values for t in of_one),
-        )
-        for of_one in plan.trials_of.values()
+    return tuple(scores_of(of_one, values) for of_one in plan.trials_of.values())
+
+
+def scores_of(trials: Sequence[Trial], values: Mapping[str, float | None]) -> ConfigurationScores:
+    """The scores of the configuration that has these trials, `values` as above."""
+    return ConfigurationScores(
+        configuration=trials[0].configuration,
+        folds=tuple(FoldScore(t, values[t.id]) for t in trials if t.id in values),
+        complete=all(t.id in values for t in trials),
     )
 
 
@@ -115,7 +117,7 @@ def ranks(scores: Sequence[ConfigurationScores], mode: str) -> list[int | None]:
         scores: of one metric.
         mode: `max` or `min`, whichever is better.
     """
-    keys = [_key(one.mean, mode) if one.rankable else None for one in scores]
+    keys = [sort_key(one.mean, mode) if one.rankable else None for one in scores]
     ordered = sorted(key for key in keys if key is not None)
     return [None if key is None else 1 + bisect_left(ordered, key) for key in keys]
 
@@ -144,11 +146,12 @@ def best_configuration(
     ]
     if not candidates:
         return None
-    mean, best = min(candidates, key=lambda candidate: _key(candidate[0], plan.mode))
+    mean, best = min(candidates, key=lambda candidate: sort_key(candidate[0], plan.mode))
     return Best(best.configuration, plan.metric, mean, best.std or 0.0, best.folds)
 
 
-def _key(mean: float | None, mode: str) -> float:
+def sort_key(mean: float | None, mode: str) -> float:
+    """What sorts means from the best to the worst, no mean last."""
     if mean is None:
         return math.inf
     return mean if mode == "min" else -mean

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from features.clips import Clip
 from orchestrator import atomic
 from orchestrator.document import differences, digest
 from orchestrator.errors import DamagedPlanError, RunDirectoryError, SpecificationError
@@ -60,6 +61,12 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
         flag = "--extend: " if extend else ""
         lines.append(f"{flag}{len(missing)} trials of the run directory are not in the new plan")
     raise _other(directory, lines)
+
+
+def left_out(experiment: Experiment, stored: Plan) -> list[tuple[Clip, str]]:
+    """The clips that a run directory's plan has left out, each with its problem."""
+    problems = {c.path: c.problem for c in stored.clips if c.problem}
+    return [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
 
 
 def _refuse_unknown(experiment: Experiment, directory: RunDirectory, fault: str) -> None:

@@ -55,6 +55,12 @@ class LostError(FoldgridError):
     exit_code = 1
 
 
+class TrainingError(FoldgridError):
+    """A training that was asked for by itself came to no end."""
+
+    exit_code = 1
+
+
 class InterruptionError(FoldgridError):
     """A signal came before there was anything to save; the same command goes on."""
 

@@ -68,6 +68,21 @@ def evaluate(
     Raises:
         ValueError: the model's output is not logits `[b, k]`.
     """
+    logits = answers(model, clips, classes, precision)
+    labels = clips.labels.cpu()
+    losses = cross_entropy(logits.double(), labels, reduction="none")
+    correct = (logits.argmax(dim=1) == labels).sum()
+    return Evaluation(logits, losses.mean().item(), correct.item() / len(clips))
+
+
+def answers(
+    model: nn.Module, clips: ClipSet, classes: int, precision: str = "float32"
+) -> torch.Tensor:
+    """Logits float32 `[n, k]` of clips in their order, on the CPU; their labels do not count.
+
+    Raises:
+        ValueError: the model's output is not logits `[b, k]`.
+    """
     model.eval()
     # Into one tensor: small ones that stay would part the memory that batches come and go in,
     # and a worker would come to hold as much as the whole split.
@@ -77,16 +92,18 @@ def evaluate(
         for positions in clips.ordered():
             batch, _ = clips.batch(positions)
             found[positions] = forward(model, batch, classes, precision).logits
-    logits = found.cpu()
-    labels = clips.labels.cpu()
-    losses = cross_entropy(logits.double(), labels, reduction="none")
-    correct = (logits.argmax(dim=1) == labels).sum()
-    return Evaluation(logits, losses.mean().item(), correct.item() / len(clips))
+    return found.cpu()
+
+
+def probabilities_of(logits: torch.Tensor) -> NDArray[np.float64]:
+    """The float64 softmax of float32 logits `[n, k]`."""
+    probabilities: NDArray[np.float64] = logits.double().softmax(dim=1).numpy()
+    return probabilities
 
 
 def split_result(evaluation: Evaluation, clips: ClipSet) -> SplitResult:
-    """Scores and predictions; probabilities are the float64 softmax of the float32 logits."""
-    probabilities = evaluation.logits.double().softmax(dim=1).numpy()
+    """Scores and predictions."""
+    probabilities = probabilities_of(evaluation.logits)
     predicted = evaluation.logits.argmax(dim=1).numpy()
     labels = clips.labels.cpu().numpy()
     return recorded(clips.rows, labels, predicted, probabilities, evaluation.loss)

@@ -18,13 +18,13 @@ from features.spec import FeatureSpec
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.folds import Split
 from orchestrator.packing import CONTEXT_BYTES
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
 from orchestrator.retries import Retries, with_advice
 from orchestrator.specification import ResourcesSpec
 from orchestrator.trials import Trial
 
 if TYPE_CHECKING:
-    from orchestrator.trial import TrialInput
+    from orchestrator.trial import TrialInput, TrialRun
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Job:
         checkpoint_every: epochs between two checkpoints of a trial.
         timeout: seconds that an attempt may take; None for no limit.
         storage: folder in which workers keep checkpoints as `<trial>.pt`; None to hand them over.
+        keep_weights: whether finished trials are to hand over their weights.
     """
 
     trials: Sequence[Trial]
@@ -63,6 +64,7 @@ class Job:
     storage: Path | None = None
     twins: Mapping[str, Trial] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
+    keep_weights: bool = False
 
 
 class Observer(Protocol):
@@ -92,8 +94,8 @@ class Observer(Protocol):
     def retried(self, failure: TrialFailure) -> None:
         """An attempt at a trial ended; it will be started again."""
 
-    def finished(self, record: TrialRecord) -> None:
-        """A trial ended well."""
+    def finished(self, record: TrialRecord, weights: Weights | None) -> None:
+        """A trial ended well; with its weights if the job asks for them."""
 
     def failed(self, failure: TrialFailure) -> None:
         """A trial ended with an error."""
@@ -131,25 +133,26 @@ class SerialExecutor:
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials in the order of the job; see `Executor`."""
-        gpus = _gpus(job.resources)
+        gpus = gpus_alone(job.resources)
         retries = Retries(job.max_failures)
         waiting = deque(job.trials)
         while waiting and not stop.is_set():
             trial = waiting.popleft()
             retries.started(trial.id)
-            outcome = _attempt(job, trial, gpus, observer, stop)
+            run = _attempt(job, trial, gpus, observer, stop)
+            outcome = run.outcome
             # Alone in its process a trial has the whole GPU: no larger share can be had.
             if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause):
                 observer.retried(outcome)
                 waiting.appendleft(trial)
             else:
-                tell(outcome, observer)
+                tell(outcome, run.weights, observer)
 
 
 def _attempt(
     job: Job, trial: Trial, gpus: float, observer: Observer, stop: threading.Event
-) -> TrialRecord | TrialFailure | None:
-    """Run a trial from its last checkpoint on; None where it was stopped."""
+) -> TrialRun:
+    """Run a trial from its last checkpoint on, to its end or until it is stopped."""
     # Not at module level: torch takes seconds to import and `plan` needs none of it.
     from orchestrator.trial import TrialRun, warm_up
 
@@ -169,13 +172,15 @@ def _attempt(
             observer.checkpoint(checkpoint)
         if stop.is_set():
             break
-    return run.outcome
+    return run
 
 
-def tell(outcome: TrialRecord | TrialFailure | None, observer: Observer) -> None:
+def tell(
+    outcome: TrialRecord | TrialFailure | None, weights: Weights | None, observer: Observer
+) -> None:
     """Hand over what a trial gave; None, from one that was interrupted, is nothing."""
     if isinstance(outcome, TrialRecord):
-        observer.finished(outcome)
+        observer.finished(outcome, weights)
     elif outcome is not None:
         observer.failed(with_advice(outcome))
 
@@ -213,10 +218,11 @@ def trial_input(
         draws=split.draws,
         checkpoint_every=job.checkpoint_every,
         timeout=timeout,
+        keep_weights=job.keep_weights,
     )
 
 
-def _gpus(resources: ResourcesSpec) -> float:
+def gpus_alone(resources: ResourcesSpec) -> float:
     """The GPUs of a trial: where it shall have a share of one, a whole one, as it is alone."""
     if resources.gpu != "auto":
         return float(math.ceil(resources.gpu))

@@ -26,7 +26,7 @@ from orchestrator.checkpoint import (
 )
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import RunDirectoryError
-from orchestrator.records import Cause, TrialFailure, TrialRecord
+from orchestrator.records import Cause, TrialFailure, TrialRecord, Weights
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan, Trial
 
@@ -163,6 +163,22 @@ class Ledger:
         envelope.write(self.directory.failure_file(failure.trial), failure.to_json())
         if failure.cause is Cause.OWN:
             self.drop_checkpoint(failure.trial)
+
+    def save_weights(self, weights: Weights) -> None:
+        """Keep the weights of a trial that is about to be recorded.
+
+        Not durably: after a power failure their checksum tells.
+
+        Raises:
+            RunDirectoryError: they cannot be written.
+        """
+        self._make_folder(weights.trial)
+        path = self.directory.weights_file(weights.trial)
+        atomic.write_bytes(path, weights.content, durable=False)
+
+    def drop_weights(self, trial: str) -> None:
+        """Remove the weights of a trial, if they were kept."""
+        _remove(self.directory.weights_file(trial))
 
     def checkpoint_file(self, trial: str) -> Path:
         """Where the checkpoint of a trial is kept."""

@@ -90,7 +90,7 @@ def capture(specification: Path, fingerprint: str, executor: str) -> Environment
     return Environment(
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         python=platform.python_version(),
-        packages=_versions(),
+        packages=versions(),
         installed=_installed(),
         platform=f"{platform.system()} {platform.release()} {platform.machine()}",
         processor=_processor(),
@@ -190,14 +190,15 @@ def visible_gpus() -> int:
     return min(len(devices), len([d for d in allowed.split(",") if d.strip() not in ("", "-1")]))
 
 
-def _versions() -> dict[str, str]:
-    versions = {}
+def versions() -> dict[str, str]:
+    """Version of each package that can change results; a missing one is left out."""
+    found = {}
     for name in PACKAGES:
         try:
-            versions[name] = metadata.version(name)
+            found[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return versions
+    return found
 
 
 def _installed() -> dict[str, str]:

@@ -66,7 +66,7 @@ from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
 from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
 from orchestrator.provenance import usable_cores, visible_gpus
-from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord
+from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord, Weights
 from orchestrator.retries import Retries, larger_share
 from orchestrator.session_folder import session_folder
 
@@ -181,7 +181,7 @@ class _Trainable(tune.Trainable):
         if run.outcome is not None:
             self._guard.disarm()
         result |= {"outcome": run.outcome, "checkpoint": checkpoint, "remark": run.remark}
-        return result | {"done": run.outcome is not None}
+        return result | {"weights": run.weights, "done": run.outcome is not None}
 
     def _begin(self) -> TrialRun:
         from orchestrator.trial import TrialRun
@@ -362,6 +362,7 @@ class _Messenger(_NotKept, Callback):
         # Taken out, since Tune keeps the last result of every trial.
         rows: list[tuple[EpochRow, float]] = result.pop("rows", [])
         outcome = result.pop("outcome", None)
+        weights = result.pop("weights", None)
         checkpoint = result.pop("checkpoint", None)
         identity = self._job.trials[index].id
         if result.get("saved"):
@@ -376,7 +377,7 @@ class _Messenger(_NotKept, Callback):
             if checkpoint is not None:
                 self._observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialRecord | TrialFailure):
-                self._ended(trial.config, outcome)
+                self._ended(trial.config, outcome, weights)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
@@ -392,7 +393,12 @@ class _Messenger(_NotKept, Callback):
         path = self._share.stacks_file(index)
         return path.read_text(encoding="utf-8") + "\n" if path.exists() else ""
 
-    def _ended(self, task: dict[str, Any], outcome: TrialRecord | TrialFailure) -> None:
+    def _ended(
+        self,
+        task: dict[str, Any],
+        outcome: TrialRecord | TrialFailure,
+        weights: Weights | None = None,
+    ) -> None:
         index = task["index"]
         self.running.pop(index, None)
         if task["last"] is not None:
@@ -405,7 +411,7 @@ class _Messenger(_NotKept, Callback):
         if isinstance(outcome, TrialFailure) and self._again(index, task["gpus"], outcome):
             return
         self._queue.ended(index)
-        tell(outcome, self._observer)
+        tell(outcome, weights, self._observer)
 
     def _again(self, index: int, gpus: float, failure: TrialFailure) -> bool:
         """Queue a trial again if it may be; whether it may."""

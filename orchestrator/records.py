@@ -6,7 +6,7 @@ fractions in 0..1, losses are means per clip, times are seconds.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -242,6 +242,24 @@ class TrialFailure:
             timing=Timing(**data["timing"]),
             cause=Cause(data.get("cause", Cause.OWN)),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The trained weights of a finished trial, at the epoch that `train.select` names.
+
+    Attributes:
+        trial: its identity.
+        content: of their `.safetensors` file; empty where there can be none.
+        problem: why there can be none; else empty.
+        twin: of the record's twin.
+    """
+
+    trial: str
+    # Tune formats every result that it is given, whether anybody reads it or not.
+    content: bytes = field(repr=False)
+    problem: str = ""
+    twin: Weights | None = field(default=None, repr=False)
 
 
 def _values(row: EpochRow | Scores | Predictions | ParameterCount | Timing) -> dict[str, Any]:

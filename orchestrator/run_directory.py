@@ -36,6 +36,16 @@ class RunDirectory:
         """The folder of the tables."""
         return self.path / "tables"
 
+    @property
+    def refit_file(self) -> Path:
+        """What says how the best configuration was trained on all folds; written last."""
+        return self.path / "refit" / "refit.json"
+
+    @property
+    def refit_weights_file(self) -> Path:
+        """The weights of that training."""
+        return self.refit_file.with_name("weights.safetensors")
+
     def trial(self, trial: str) -> Path:
         """The folder of one trial, by its identity."""
         return self.path / "trials" / trial
@@ -51,6 +61,10 @@ class RunDirectory:
     def checkpoint_file(self, trial: str) -> Path:
         """The file that a trial has which was running when it was last saved."""
         return self.trial(trial) / "checkpoint.pt"
+
+    def weights_file(self, trial: str) -> Path:
+        """The weights of a finished trial, where they were kept."""
+        return self.trial(trial) / "weights.safetensors"
 
     def traceback_file(self, trial: str) -> Path:
         """The traceback of the latest failure."""

@@ -21,7 +21,7 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.continuation import refuse_other, write_specification
+from orchestrator.continuation import left_out, refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
@@ -29,11 +29,12 @@ from orchestrator.executors import Executor, Job, SerialExecutor
 from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
+from orchestrator.kept_weights import KeptWeights
 from orchestrator.ledger import Ledger
 from orchestrator.outer_results import estimate
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, runs, write_runs
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
@@ -210,10 +211,7 @@ class _Run:
             stored = None
         if stored is None:
             return self._features()
-        problems = {c.path: c.problem for c in stored.clips if c.problem}
-        clips = [(c, problems[c.path]) for c in self.experiment.dataset.clips if c.path in problems]
-        if clips:
-            self.course.leave_out(clips)
+        self.course.leave_out(left_out(self.experiment, stored))
         return {}
 
     def _store(self) -> None:
@@ -275,8 +273,10 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
+            keep = self.experiment.sweep.settings.execution.keep_weights
+            kept = KeptWeights(self.ledger, self.experiment.plan, keep, scores)
             observer = _Writer(
-                self.ledger, self.course, progress, renewal, trackers, unstarted, job.twins
+                self.ledger, self.course, kept, progress, renewal, trackers, unstarted, job.twins
             )
             running.run(job, observer, self.stop)
 
@@ -298,6 +298,7 @@ class _Run:
             storage=self.ledger.storage,
             twins=self.course.twins,
             stops=self.course.stops,
+            keep_weights=settings.execution.keep_weights != "none",
         )
 
     def _summarize(self) -> Summary:
@@ -336,6 +337,7 @@ class _Writer:
 
     ledger: Ledger
     course: Course
+    kept: KeptWeights
     progress: SweepProgress
     renewal: TableRenewal
     trackers: Tracking
@@ -375,19 +377,22 @@ class _Writer:
         _log.warning("%s: attempt %d: %s", *told, extra=TOLD)
         self.progress.retried(failure.trial, failure.error)
 
-    def finished(self, record: TrialRecord) -> None:
+    def finished(self, record: TrialRecord, weights: Weights | None) -> None:
         if record.twin is not None:
             # First, so that none of the two is missing where the other is there.
-            self.ledger.record(record.twin)
-            self.course.note(record.twin)
+            self._record(record.twin, weights.twin if weights else None)
             self.progress.twin(record.twin)
-            self.trackers.finished(record.twin)
-        self.ledger.record(record)
-        self.course.note(record)
+        self._record(record, weights)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
-        self.trackers.finished(record)
         self._ended()
+
+    def _record(self, record: TrialRecord, weights: Weights | None) -> None:
+        self.kept.save(record, weights)
+        self.ledger.record(record)
+        self.kept.recorded(record)
+        self.course.note(record)
+        self.trackers.finished(record)
 
     def failed(self, failure: TrialFailure) -> None:
         twin = self.twins.get(failure.trial)

@@ -261,7 +261,8 @@ class ExecutionSpec(_Spec):
         time_limit: seconds after which the sweep saves and ends, to be continued.
         storage: a folder that the driver and every worker see; checkpoints go there directly and
             not through the driver. `~` and `${VAR}` expand.
-        keep_weights: whose weights to keep.
+        keep_weights: whose weights to keep in the run directory: the best configuration's (and,
+            until all its folds have finished, any other's), every trial's, or nobody's.
     """
 
     max_failures: Whole = 2

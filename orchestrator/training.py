@@ -221,6 +221,16 @@ class Fit:
         chosen = _chosen(self._twin)
         return chosen.epoch, _result(chosen.val, self._twin.clips)
 
+    def twin_state_dict(self) -> dict[str, Any]:
+        """The model's weights at the epoch that the second validation split selects.
+
+        Raises:
+            RuntimeError: no epoch has been run, or there is no such split.
+        """
+        if self._twin is None:
+            raise RuntimeError("no second validation split")
+        return _chosen(self._twin).weights or self.model.state_dict()
+
     def state_dict(self) -> dict[str, Any]:
         """All that an equal fit needs to go on from here: tensors and plain values.
 

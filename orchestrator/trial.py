@@ -11,7 +11,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -28,6 +28,7 @@ from models.build import build_model, check_weights, count_parameters
 from models.estimator import EstimatorError, estimator_class, make_estimator
 from models.factory import load_factory
 from models.spec import EstimatorSpec, FactorySpec, ModelSpec, NetworkSpec
+from models.weights import WeightsError, weights_bytes
 from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
@@ -43,6 +44,7 @@ from orchestrator.records import (
     Timing,
     TrialFailure,
     TrialRecord,
+    Weights,
 )
 from orchestrator.seeding import Seeds, derive_seeds, seed_everything
 from orchestrator.session_folder import CACHE_VARIABLE, name_compiled_folder
@@ -69,6 +71,7 @@ class TrialInput:
         draws: the folds that the seeds derive from; None for the trial's own.
         checkpoint_every: epochs between two checkpoints.
         timeout: seconds after which the trial fails, if it is in Python code then.
+        keep_weights: whether a finished trial gives its weights beside its record.
     """
 
     trial: Trial
@@ -85,6 +88,7 @@ class TrialInput:
     draws: tuple[int | None, int | None] | None = None
     checkpoint_every: int = 10
     timeout: float | None = None
+    keep_weights: bool = False
 
 
 def warm_up(model: ModelSpec | None = None) -> None:
@@ -123,11 +127,13 @@ class TrialRun:
     Attributes:
         remark: what the user should know of a trial that has not failed; empty where nothing.
         step_seconds: of the last step, what counts as training; building the model included.
+        weights: of a trial that ended well, if the input asks for them; else None.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
         self.remark = ""
         self.step_seconds = 0.0
+        self.weights: Weights | None = None
         self._input = trial_input
         self._rows: list[EpochRow] = []
         self._twin_rows: list[EpochRow] = []
@@ -259,6 +265,8 @@ class TrialRun:
         with self._working():
             epoch, val, test = fit.result()
             twin = fit.twin_result() if self._input.twin else None
+        if self._input.keep_weights and isinstance(fit, Fit):
+            self.weights = self._weights(fit)
         record = TrialRecord(
             trial=self._input.trial.id,
             epoch=epoch,
@@ -279,6 +287,12 @@ class TrialRun:
             test=None,
         )
         return replace(record, twin=of_twin)
+
+    def _weights(self, fit: Fit) -> Weights:
+        """At the epoch that counts, and for the twin at the one that counts for it."""
+        twin = self._input.twin
+        of_twin = _kept(twin.id, fit.twin_state_dict()) if twin is not None else None
+        return _kept(self._input.trial.id, fit.model.state_dict(), of_twin)
 
     def _begun(self) -> Fit | EstimatorFit:
         """What trains, at its first epoch or where the checkpoint was."""
@@ -365,6 +379,14 @@ class TrialRun:
         self._fit = None
         if self._device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _kept(trial: str, state: Mapping[str, torch.Tensor], twin: Weights | None = None) -> Weights:
+    """The weights of a trial; a model that cannot be kept is no reason to fail."""
+    try:
+        return Weights(trial, weights_bytes(state), twin=twin)
+    except WeightsError as error:
+        return Weights(trial, b"", str(error), twin)
 
 
 def _cause(error: BaseException) -> Cause:

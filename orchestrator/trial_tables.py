@@ -184,27 +184,31 @@ def _hyperparameters(plan: Plan) -> TrialTable:
 
 
 def _predictions(plan: Plan) -> TrialTable:
-    paths = [clip.path for clip in plan.clips]
-
-    def split_rows(trial: str, split: str, result: SplitResult) -> Iterator[Row]:
-        given = result.predictions
-        for i in sorted(range(len(given.clips)), key=lambda i: paths[given.clips[i]]):
-            yield (
-                trial,
-                split,
-                paths[given.clips[i]],
-                plan.classes[given.labels[i]],
-                plan.classes[given.predicted[i]],
-                *given.probabilities[i],
-            )
-
     def rows(entry: Entry) -> Iterator[Row]:
         for split, result in _splits(entry):
-            yield from split_rows(entry.outcome.trial.id, split, result)
+            yield from prediction_rows(plan, entry.outcome.trial.id, split, result)
 
+    return TrialTable("predictions.csv", prediction_header(plan), rows)
+
+
+def prediction_header(plan: Plan) -> tuple[str, ...]:
+    """The columns of `predictions.csv`."""
     probabilities = (f"prob_{name}" for name in plan.classes)
-    header = ("trial", "split", "clip", "label", "predicted", *probabilities)
-    return TrialTable("predictions.csv", header, rows)
+    return ("trial", "split", "clip", "label", "predicted", *probabilities)
+
+
+def prediction_rows(plan: Plan, trial: str, split: str, result: SplitResult) -> Iterator[Row]:
+    """The rows of one split of a trial, by clip."""
+    clips, given = plan.clips, result.predictions
+    for i in sorted(range(len(given.clips)), key=lambda i: clips[given.clips[i]].path):
+        yield (
+            trial,
+            split,
+            clips[given.clips[i]].path,
+            plan.classes[given.labels[i]],
+            plan.classes[given.predicted[i]],
+            *given.probabilities[i],
+        )
 
 
 def _splits(entry: Entry) -> Iterator[tuple[str, SplitResult]]:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from features.spec import FeatureSpec
-from models.spec import InputSpec, Layout, ModelSpec
+from models.spec import EstimatorSpec, InputSpec, Layout, ModelSpec, NetworkSpec
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.protocols import Protocol
 from orchestrator.schema_order import position
@@ -65,6 +65,17 @@ class Configuration:
     def epochs(self) -> int:
         """The most that a trial runs; what is fitted in one go has one."""
         return 1 if self.train is None else self.train.epochs
+
+    @property
+    def network(self) -> tuple[NetworkSpec, TrainSpec]:
+        """The network and how it is trained.
+
+        Raises:
+            TypeError: the model is an estimator of scikit-learn.
+        """
+        if isinstance(self.model, EstimatorSpec) or self.train is None:
+            raise TypeError(f"{self.model.name} is no network")
+        return self.model, self.train
 
     @property
     def inputs(self) -> InputSpec:
