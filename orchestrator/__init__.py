@@ -4,8 +4,8 @@
 
 `load_spec` reads and checks a specification, `plan` says what it would run, `run` runs it or goes
 on with it, and `read_run` opens what a run left on disk, its tables as pandas data frames.
-`load_model` opens what `foldgrid export` has written. What a user can mend raises a `FoldgridError`,
-whose message has one line a fault.
+`load_model` opens what `foldgrid export` has written. What a user can mend raises a
+`FoldgridError`, whose message has one line a fault.
 """
 
 from __future__ import annotations
