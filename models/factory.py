@@ -10,15 +10,25 @@ import inspect
 import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["FactoryError", "check_factory", "copy_source", "load_factory", "source_hash"]
+__all__ = [
+    "FactoryError",
+    "check_factory",
+    "copy_source",
+    "forget_changed",
+    "load_factory",
+    "source_hash",
+]
 
 Factory = Callable[..., Any]
+
+_IMPORTED = "__foldgrid_source__"
+"""Attribute of a user's module: the hash of its file when a factory was first loaded from it."""
 
 
 class FactoryError(ValueError):
@@ -37,7 +47,8 @@ def load_factory(name: str, import_path: Sequence[Path]) -> Factory:
     """Import a user's factory.
 
     The folders go to the front of `sys.path` and stay there, so that imports inside the user's
-    functions work too. A module that is imported already is taken as it is, never reloaded.
+    functions work too. A module that is imported already is taken as it is, never reloaded; see
+    `forget_changed`.
 
     Args:
         name: `package.module:factory`.
@@ -56,7 +67,27 @@ def load_factory(name: str, import_path: Sequence[Path]) -> Factory:
             f"{module_name} is already the name of {loaded or 'a built-in module'}; "
             f"rename {file.name}"
         )
+    vars(module).setdefault(_IMPORTED, _hash(file))
     return _attribute(module, attribute)
+
+
+def forget_changed(name: str) -> None:
+    """Let a factory's module be imported anew if its file has changed since the first time.
+
+    For a specification that is read again in one process, as in a notebook: a trial's identity
+    says what the file holds then. Not while trials run.
+
+    Args:
+        name: `package.module:factory`.
+    """
+    module_name = name.partition(":")[0]
+    module = sys.modules.get(module_name)
+    before, file = getattr(module, _IMPORTED, None), getattr(module, "__file__", None)
+    if before is not None and file is not None:
+        with suppress(OSError):
+            if _hash(Path(file)) == before:
+                return
+        del sys.modules[module_name]
 
 
 def check_factory(factory: Factory, params: Mapping[str, Any]) -> None:
@@ -90,6 +121,10 @@ def source_hash(name: str, import_path: Sequence[Path]) -> str:
         FactoryError: no such module, or none with a file.
     """
     file = _source_file(name.partition(":")[0], import_path)
+    return _hash(file)
+
+
+def _hash(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 

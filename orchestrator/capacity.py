@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.plan import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.provenance import usable_cores, visible_gpus
 
 _SHARED_MEMORY = Path("/dev/shm")

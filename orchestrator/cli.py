@@ -20,8 +20,7 @@ from orchestrator.streams import lasting
 from orchestrator.winner_cli import add_to
 
 if TYPE_CHECKING:
-    from orchestrator.plan import Experiment
-    from orchestrator.runner import RunResult
+    from orchestrator.runs import Run
 
 app = typer.Typer(
     help="Cross-validated grid search for audio classification, distributed with Ray.",
@@ -47,8 +46,6 @@ Set = Annotated[
 Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory [results/<name>].")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-
-_LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
 def main() -> None:
@@ -130,35 +127,39 @@ def run(
     debug: Debug = False,
 ) -> int:
     """Start a sweep, or continue it: finished trials are never run again."""
-    from orchestrator.progress import stderr_console
-    from orchestrator.runner import RunOptions, run_sweep
+    from orchestrator import api
 
-    if executor not in ("ray", "serial"):
-        raise FoldgridError(f"--executor: found {executor!r}; allowed ray, serial")
-    if executor == "serial" and address is not None:
-        raise FoldgridError("--address: found beside --executor serial; allowed with ray only")
-    options = RunOptions(
-        specification=spec,
-        overrides=tuple(overrides or ()),
-        out=out,
-        extend=extend,
-        keep_failed=keep_failed,
+    result = api.run(
+        spec,
+        out,
+        overrides=overrides or (),
         executor=executor,
         address=address,
         jobs=jobs,
+        extend=extend,
+        keep_failed=keep_failed,
+        quiet=quiet,
     )
-    result = run_sweep(options, stderr_console(quiet))
     for line in _closing(result, _command(sys.argv)):
         print(printable(line))
     return result.exit_code
 
 
-def _closing(result: RunResult, command: str) -> list[str]:
+def _closing(result: Run, command: str) -> list[str]:
     """What is said at the end of a run."""
-    from orchestrator.plan import several
+    from orchestrator.experiment import several
 
-    total = len(result.plan.trials)
+    total = result.total
     lines = [f"{result.finished} of {total} trials finished, {result.failed} failed"]
+    if result.pruned:
+        lines[0] += f"; {result.pruned} more were pruned"
+    if result.estimate is not None:
+        found = result.estimate
+        each = ", ".join(f"{value:.4f}" for value in found.values)
+        lines.append(
+            f"nested cross-validation: {found.metric} mean {found.mean:.4f}, standard deviation"
+            f" {found.std:.4f} over {several(len(found.values), 'outer trial')}: {each}"
+        )
     if result.best is not None:
         best = result.best
         values = [fold.value for fold in best.folds if fold.value is not None]
@@ -173,7 +174,9 @@ def _closing(result: RunResult, command: str) -> list[str]:
         chosen = [f"{path}={parameters[path]}" for path in varying]
         if chosen:
             lines.append(f"  {', '.join(chosen)}")
-    lines.append(f"tables: {result.run_dir / 'tables'}")
+    if result.selection:
+        lines.append(result.selection)
+    lines.append(f"tables: {result.path / 'tables'}")
     if result.report is not None:
         lines.append(f"report: {result.report}")
     if result.finished < total:
@@ -196,13 +199,14 @@ def plan(
     debug: Debug = False,
 ) -> int:
     """Show what a run would do; starts nothing."""
+    from orchestrator import api
     from orchestrator.capacity import measure, refuse_too_large
     from orchestrator.forecast import forecast
     from orchestrator.ledger import Ledger
     from orchestrator.plan_view import as_lines, as_values
     from orchestrator.run_directory import RunDirectory
 
-    experiment = _experiment(spec, overrides)
+    experiment = api.plan(spec, overrides or (), out)
     capacity = measure(experiment)
     run_dir = out or Path("results") / experiment.plan.name
     at_once = None if capacity.measured else capacity.concurrency
@@ -215,18 +219,10 @@ def plan(
     return 0
 
 
-def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
-    from orchestrator.plan import load_dataset, make_experiment
-    from orchestrator.provenance import origin
-    from orchestrator.sweep import load_sweep
-
-    sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
-    return make_experiment(sweep, load_dataset(sweep))
-
-
 @app.command()
 def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Extract the features of a specification into the cache."""
+    from orchestrator import api
     from orchestrator.errors import SpecificationError
     from orchestrator.extraction import bad_clip_lines, extract
     from orchestrator.interrupts import interruptible
@@ -234,7 +230,7 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
     from orchestrator.session import warned
 
     console = stderr_console(quiet)
-    experiment = _experiment(spec, overrides)
+    experiment = api.plan(spec, overrides or ())
     faults: list[str] = []
     for feature in experiment.features:
         with warned(console), interruptible() as stop:
@@ -259,6 +255,8 @@ def report(run_dir: RunDir, debug: Debug = False) -> int:
 
     with warned(stderr_console(quiet=False)):
         summary = summarize(run_dir.absolute())
+    if summary.selection:
+        print(summary.selection)
     print(f"{len(summary.tables)} tables in {run_dir / 'tables'}")
     if summary.report is None:
         raise LostError(f"{run_dir}: no plots and no report: {summary.problem}")
@@ -286,19 +284,17 @@ def cache(
     return 0
 
 
-def _not_yet(name: str, does: str) -> None:
-    def command(context: typer.Context) -> int:
-        raise FoldgridError(f"foldgrid {name}: not in this version yet")
+@app.command()
+def schema(debug: Debug = False) -> int:
+    """Print the JSON Schema of a specification, for editors."""
+    from orchestrator.json_schema import json_schema
 
-    command.__doc__ = f"{does} (not in this version yet)."
-    app.command(name, context_settings=_LATER)(command)
+    print(json.dumps(json_schema(), indent=2))
+    return 0
 
 
 app.add_typer(data, name="data")
 add_to(app)
-
-for _name, _does in (("schema", "Print the JSON Schema of a specification"),):
-    _not_yet(_name, _does)
 
 
 if __name__ == "__main__":

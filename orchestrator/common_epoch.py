@@ -25,6 +25,7 @@ def common_epoch(curves: Sequence[Sequence[EpochRow]]) -> int:
     def key(epoch: int) -> tuple[float, float]:
         rows = [curve[epoch] for curve in curves]
         accuracy = fmean(row.val_accuracy for row in rows if row.val_accuracy is not None)
-        return -accuracy, fmean(row.val_loss for row in rows if row.val_loss is not None)
+        # Means that are equal on paper differ in their last bits.
+        return -round(accuracy, 12), fmean(row.val_loss for row in rows if row.val_loss is not None)
 
     return min(range(min(len(curve) for curve in curves)), key=key)

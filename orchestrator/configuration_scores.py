@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from orchestrator.outcomes import score_of
 from orchestrator.records import TrialRecord
+from orchestrator.statistics import standard_deviation
 from orchestrator.trials import Configuration, Plan, Trial
 
 
@@ -52,10 +53,7 @@ class ConfigurationScores:
     @property
     def std(self) -> float | None:
         """Standard deviation over the values that there are, ddof 0: 0.0 for a single one."""
-        values, mean = self.values, self.mean
-        if mean is None:
-            return None
-        return math.hypot(*(value - mean for value in values)) / math.sqrt(len(values))
+        return standard_deviation(self.values, ddof=0)
 
     @property
     def rankable(self) -> bool:

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from features.clips import Clip
 from orchestrator import atomic
 from orchestrator.document import differences, digest
 from orchestrator.errors import DamagedPlanError, RunDirectoryError, SpecificationError
-from orchestrator.plan import Experiment, make_experiment
+from orchestrator.experiment import Experiment
 from orchestrator.provenance import runs
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan
@@ -62,11 +63,10 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
     raise _other(directory, lines)
 
 
-def as_before(experiment: Experiment, stored: Plan) -> Experiment:
-    """The experiment without the clips that its run directory's plan has left out."""
+def left_out_before(experiment: Experiment, stored: Plan) -> list[tuple[Clip, str]]:
+    """The clips that the plan of a run directory has left out, each with its problem."""
     problems = {c.path: c.problem for c in stored.clips if c.problem}
-    clips = [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
-    return make_experiment(experiment.sweep, experiment.dataset, clips) if clips else experiment
+    return [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
 
 
 def _refuse_unknown(experiment: Experiment, directory: RunDirectory, fault: str) -> None:

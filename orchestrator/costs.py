@@ -182,7 +182,9 @@ class Costs:
     has not been measured yet has that of its model, or else of all that has been measured.
     """
 
-    def __init__(self, splits: Mapping[tuple[int | None, int], Clips], before: Costs | None = None):
+    def __init__(
+        self, splits: Mapping[tuple[int | None, int | None], Clips], before: Costs | None = None
+    ):
         """Begin without measurements.
 
         Args:
@@ -191,7 +193,7 @@ class Costs:
         """
         self._splits = splits
         self._before = before
-        self._expected: dict[tuple[str, int | None, int], float] = {}
+        self._expected: dict[tuple[str, int | None, int | None], float] = {}
         self._scopes: dict[str, tuple[str, str, str]] = {}
         self._seconds: dict[str, _Sum] = {}
         self._epochs: dict[str, _Sum] = {}

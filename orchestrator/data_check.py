@@ -12,8 +12,8 @@ from features.check import CheckedClip, Progress, check
 from features.clips import Dataset
 from features.formulas import harmless
 from orchestrator.csv_files import Cell, CsvWriter
+from orchestrator.experiment import several
 from orchestrator.folds import FoldError, assign_folds, leaks
-from orchestrator.plan import several
 from orchestrator.sweep import Sweep
 
 COLUMNS = (

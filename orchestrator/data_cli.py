@@ -35,13 +35,12 @@ def check(
     debug: Debug = False,
 ) -> int:
     """Read every clip and say what was found; exit code 1 where a run would refuse something."""
+    from orchestrator import api
     from orchestrator.data_check import as_lines, check_data, write_csv
-    from orchestrator.plan import load_dataset
+    from orchestrator.experiment import load_dataset
     from orchestrator.progress import counted, stderr_console
-    from orchestrator.provenance import origin
-    from orchestrator.sweep import load_sweep
 
-    sweep = load_sweep(spec, tuple(overrides or ()), origin(spec))
+    sweep = api.load_spec(spec, overrides or ())
     dataset = load_dataset(sweep)
     with counted(stderr_console(quiet), "checking", len(dataset.clips)) as progress:
         found = check_data(sweep, dataset, progress)

@@ -6,9 +6,9 @@ import math
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,8 @@ class Job:
         arrays: features by feature configuration, `float32 [n, c, t]`, never written to.
         labels: class index of every clip, `int64 [n]`.
         splits: by `(test fold, validation fold)`.
+        twins: the trial that a trial's training is judged for too, by the first one's identity.
+        stops: the epochs after which a trial ends, by its identity, where not after all.
         classes: how many.
         import_path: folders that a user's model is imported from.
         resources: of one trial.
@@ -51,7 +53,7 @@ class Job:
     trials: Sequence[Trial]
     arrays: Mapping[FeatureSpec, FeatureArray]
     labels: npt.NDArray[np.int64]
-    splits: Mapping[tuple[int | None, int], Split]
+    splits: Mapping[tuple[int | None, int | None], Split]
     classes: int
     import_path: tuple[Path, ...]
     resources: ResourcesSpec
@@ -61,6 +63,8 @@ class Job:
     timeout: float | None = None
     storage: Path | None = None
     keep_weights: bool = False
+    twins: Mapping[str, Trial] = field(default_factory=dict)
+    stops: Mapping[str, int] = field(default_factory=dict)
 
 
 class Observer(Protocol):
@@ -98,7 +102,16 @@ class Observer(Protocol):
 
 
 class Executor(Protocol):
-    """Runs trials and hands over what they give; writes nothing itself."""
+    """Runs trials and hands over what they give; writes nothing itself.
+
+    What it needs is started with the first job, kept for further ones and ended with the context.
+    """
+
+    def __enter__(self) -> Self:
+        """Be ready for jobs."""
+
+    def __exit__(self, *error: object) -> None:
+        """End what was started."""
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run every trial of the job, or until `stop` is set: then the running ones are saved.
@@ -110,6 +123,13 @@ class Executor(Protocol):
 
 class SerialExecutor:
     """One trial after the other in this process, without Ray: for debugging and notebooks."""
+
+    def __enter__(self) -> Self:
+        """Nothing is to be started."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Nor to be ended."""
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials in the order of the job; see `Executor`."""
@@ -178,18 +198,24 @@ def trial_input(
     from orchestrator.training import SplitData
     from orchestrator.trial import TrialInput
 
-    split = job.splits[trial.test_fold, trial.fold]
-    test = np.asarray(split.test, dtype=np.int64) if split.test else None
+    split, twin = job.splits[trial.test_fold, trial.fold], job.twins.get(trial.id)
+    val, test, of_twin = (
+        np.asarray(clips, dtype=np.int64) if clips else None
+        for clips in (split.val, split.test, split.twin if twin else ())
+    )
     return TrialInput(
         trial=trial,
         features=features,
         labels=job.labels,
-        split=SplitData(np.asarray(split.train), np.asarray(split.val), test),
+        split=SplitData(np.asarray(split.train), val, test, of_twin),
         classes=job.classes,
         import_path=job.import_path,
         gpus=gpus,
         gpu_context=gpu_context,
         checkpoint=checkpoint,
+        stop=job.stops.get(trial.id),
+        twin=twin,
+        draws=split.draws,
         checkpoint_every=job.checkpoint_every,
         timeout=timeout,
         keep_weights=job.keep_weights,

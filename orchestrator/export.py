@@ -22,9 +22,9 @@ from models.spec import FactorySpec
 from orchestrator.atomic import reason
 from orchestrator.classifier import Classifier
 from orchestrator.errors import FoldgridError
+from orchestrator.experiment import several
 from orchestrator.exported_folder import CODE, DESCRIPTION, FORMAT_VERSION
 from orchestrator.onnx_file import OnnxError, write_onnx
-from orchestrator.plan import several
 from orchestrator.provenance import versions
 from orchestrator.refit_record import RefitRecord
 from orchestrator.trained_model import TrainedModel

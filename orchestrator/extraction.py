@@ -14,7 +14,7 @@ from features.clips import Clip
 from features.spec import FeatureSpec
 from orchestrator import atomic
 from orchestrator.errors import FoldgridError, InterruptionError, LostError
-from orchestrator.plan import Experiment
+from orchestrator.experiment import Experiment
 from orchestrator.progress import counted
 from orchestrator.provenance import usable_cores
 from orchestrator.sweep import Sweep

@@ -12,7 +12,7 @@ from orchestrator.run_digest import Answers, ModelRuns, RunDigest
 from orchestrator.run_sets import repeated, twice_validated
 from orchestrator.trials import Plan, Trial
 
-Fold = tuple[int | None, int]
+Fold = tuple[int | None, int | None]
 """Test fold and validation fold."""
 
 
@@ -92,7 +92,7 @@ def counted(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _listed(noun: str, numbers: list[int]) -> str:
+def _listed(noun: str, numbers: list[int | None]) -> str:
     """`fold 1`, `folds 2, 3, 4`, or, of many, the first ones and how many there are."""
     if len(numbers) == 1:
         return f"{noun} {numbers[0]}"

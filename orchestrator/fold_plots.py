@@ -82,7 +82,7 @@ def _figure(
     for place, one in enumerate(shown):
         _draw_row(axes, place, one, list(folds), metric)
     labels = [digest.names[one.configuration.id] + ("" if one.complete else " *") for one in shown]
-    axes.set_yticks(range(len(shown)), [_two_lines(text) for text in labels])
+    axes.set_yticks(range(len(shown)), [two_lines(text) for text in labels])
     axes.tick_params(axis="y", length=0)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.grid(visible=False, axis="y")
@@ -169,7 +169,7 @@ def _notes(digest: RunDigest, ranked: Sequence[ConfigurationScores], metric: Met
     return " ".join(note for note in notes if note)
 
 
-def _two_lines(text: str) -> str:
+def two_lines(text: str) -> str:
     """A long name on two lines, broken at the blank nearest to its middle."""
     if len(text) <= 26:
         return text

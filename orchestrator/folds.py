@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from features.clips import Dataset
 from orchestrator.errors import listing
@@ -32,17 +32,28 @@ class Split:
 
     Attributes:
         test_fold: the fold that no choice sees; None without one.
-        fold: the validation fold.
+        fold: the validation fold; None for the outer training of a nested cross-validation.
         train: every clip in neither fold.
         val: the clips of `fold`.
-        test: the clips of `test_fold`; empty without one.
+        test: the clips of `test_fold`; empty without one, and where the inner trials of a nested
+            cross-validation must not see it.
+        twin: for such an inner trial, the clips of `test_fold`: they validate the trial whose
+            folds are the other way round, which trains on the same clips.
     """
 
     test_fold: int | None
-    fold: int
+    fold: int | None
     train: tuple[int, ...]
     val: tuple[int, ...]
     test: tuple[int, ...]
+    twin: tuple[int, ...] = ()
+
+    @property
+    def draws(self) -> tuple[int | None, int | None]:
+        """The two folds that seeds derive from: equal for two trials of one training."""
+        if self.twin and self.test_fold is not None and self.fold is not None:
+            return min(self.test_fold, self.fold), max(self.test_fold, self.fold)
+        return self.test_fold, self.fold
 
 
 def assign_folds(dataset: Dataset, spec: FoldsSpec) -> tuple[int, ...]:
@@ -122,7 +133,8 @@ def make_splits(
     `held_out` with folds 1 to 5, test 1 and validate null gives validation folds 2, 3, 4, 5,
     training on the other three. `rotate` gives (test 1, validate 2, train 3 4 5), (2, 3, 4 5 1),
     (3, 4, 5 1 2), (4, 5, 1 2 3), (5, 1, 2 3 4). `cross_validation` gives validation folds 1 to 5,
-    training on the other four, and nothing is tested.
+    training on the other four, and nothing is tested. `nested` gives validation folds 2 to 5 for
+    test fold 1, then 1, 3, 4, 5 for test fold 2 and so on: these inner splits test nothing.
 
     Args:
         dataset: the clips.
@@ -134,29 +146,55 @@ def make_splits(
         FoldError: a fold that the data do not have, an empty training split, or one that lacks
             a class.
     """
-    present = sorted({fold for i, fold in enumerate(folds) if i not in left_out})
+    present = _present(folds, left_out)
     splits = []
     for test_fold, fold in _pairs(present, spec):
-        members: dict[str, list[int]] = {"train": [], "val": [], "test": []}
-        for i, of_clip in enumerate(folds):
-            if i not in left_out:
-                part = {test_fold: "test", fold: "val"}.get(of_clip, "train")
-                members[part].append(i)
-        split = Split(test_fold, fold, *(tuple(members[p]) for p in ("train", "val", "test")))
+        split = _split(folds, left_out, test_fold, fold)
+        if spec.protocol == "nested":
+            split = replace(split, test=(), twin=split.test)
         _check_training(dataset, split)
         splits.append(split)
     return tuple(splits)
 
 
+def outer_splits(
+    dataset: Dataset, folds: Sequence[int], left_out: frozenset[int] = frozenset()
+) -> tuple[Split, ...]:
+    """For each fold, tested once, the training on all the others: the outer loop of `nested`.
+
+    Args:
+        dataset: the clips.
+        folds: of each clip.
+        left_out: indices of clips that could not be read; in no split.
+    """
+    return tuple(_split(folds, left_out, fold, None) for fold in _present(folds, left_out))
+
+
+def _present(folds: Sequence[int], left_out: frozenset[int]) -> list[int]:
+    return sorted({fold for i, fold in enumerate(folds) if i not in left_out})
+
+
+def _split(
+    folds: Sequence[int], left_out: frozenset[int], test_fold: int | None, fold: int | None
+) -> Split:
+    parts = {fold: "val", test_fold: "test"}
+    members: dict[str, list[int]] = {"train": [], "val": [], "test": []}
+    for i, of_clip in enumerate(folds):
+        if i not in left_out:
+            members[parts.get(of_clip, "train")].append(i)
+    return Split(test_fold, fold, *(tuple(members[p]) for p in ("train", "val", "test")))
+
+
 def _pairs(present: list[int], spec: FoldsSpec) -> list[tuple[int | None, int]]:
     """`(test fold, validation fold)` in plan order."""
     have = f"the data's folds: {listing(present)}"
+    if spec.protocol in ("rotate", "nested") and len(present) < 3:
+        found = f"{spec.protocol} with {len(present)} folds"
+        raise FoldError("folds.protocol", found, "3 or more folds")
     if spec.protocol == "rotate":
-        if len(present) < 3:
-            raise FoldError(
-                "folds.protocol", f"rotate with {len(present)} folds", "3 or more folds"
-            )
         return [(fold, present[(i + 1) % len(present)]) for i, fold in enumerate(present)]
+    if spec.protocol == "nested":
+        return [(test, fold) for test in present for fold in present if fold != test]
     if spec.test is not None and spec.test not in present:
         raise FoldError("folds.test", f"fold {spec.test}", have)
     for i, fold in enumerate(spec.validate_folds or []):

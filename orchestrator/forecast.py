@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from orchestrator.costs import Costs, kind, longest_first
 from orchestrator.errors import RunDirectoryError
+from orchestrator.experiment import Experiment
 from orchestrator.ledger import Ledger
-from orchestrator.plan import Experiment
 from orchestrator.provenance import runs
 from orchestrator.records import TrialRecord
 from orchestrator.remaining import makespan

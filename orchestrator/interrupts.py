@@ -33,11 +33,14 @@ class _Watch:
 
     Attributes:
         stops: events of the open `interruptible` blocks.
+        ends: a second signal ends the process; otherwise, in a program that is not ours, it raises
+            KeyboardInterrupt in the main thread.
     """
 
     def __init__(self) -> None:
         self.stops: list[threading.Event] = []
         self.working = False
+        self.ends = True
         self._writer, self._wakeup = -1, -1
         self._terminal: str | None = None
         self._told: float | None = None
@@ -55,13 +58,21 @@ class _Watch:
             self._told = now
             for stop in self.stops:
                 stop.set()
-        elif self._told is None or now - self._told > _ECHO_SECONDS.get(
-            signal.Signals(number), _ECHO
-        ):
+        elif self.ends and not self._is_echo(number, now):
             _end(self._terminal)
 
-    def start(self) -> None:
+    def _is_echo(self, number: int, now: float) -> bool:
+        echo = _ECHO_SECONDS.get(signal.Signals(number), _ECHO)
+        return self._told is not None and now - self._told <= echo
+
+    def _raise_if_told(self, number: int, frame: FrameType | None) -> None:
+        """The handler in a program that is not ours."""
+        if self._told is not None and not self._is_echo(number, time.monotonic()):
+            raise KeyboardInterrupt
+
+    def start(self, *, ends: bool = True) -> None:
         """Receive signals from now on; in the main thread only."""
+        self.ends = ends
         # Now, since standard error leads nowhere while clips are decoded.
         self._terminal = _terminal()
         reader, self._writer = os.pipe()
@@ -70,7 +81,8 @@ class _Watch:
         self._thread.start()
         self._wakeup = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         numbers = [n for n in NUMBERS if not _refused(n)]
-        self._before = {n: signal.signal(n, _nothing) for n in numbers}
+        handler = _nothing if ends else self._raise_if_told
+        self._before = {n: signal.signal(n, handler) for n in numbers}
         self.working = True
 
     def end(self) -> None:
@@ -104,11 +116,15 @@ def watch() -> None:
 
 
 @contextmanager
-def watched() -> Iterator[None]:
-    """The same for a block; nothing within another one, or in another thread than the main one."""
+def watched(*, ends: bool = True) -> Iterator[None]:
+    """The same for a block; nothing within another one, or in another thread than the main one.
+
+    Args:
+        ends: a second signal ends the process; otherwise it raises KeyboardInterrupt.
+    """
     ours = not _watch.working and threading.current_thread() is threading.main_thread()
     if ours:
-        _watch.start()
+        _watch.start(ends=ends)
     try:
         yield
     finally:
@@ -120,11 +136,12 @@ def watched() -> Iterator[None]:
 def interruptible() -> Iterator[threading.Event]:
     """An event that the first signal sets; the second one ends the program at once.
 
-    Python lets only the main thread have handlers: in another one, as in a notebook's, no signal
-    comes unless the program watches already.
+    Where nobody watches yet, as in a notebook, the program is not ours to end: there the second
+    one raises KeyboardInterrupt. Python lets only the main thread have handlers: in another one no
+    signal comes unless the program watches already.
     """
     stop = threading.Event()
-    with watched():
+    with watched(ends=False):
         _watch.open(stop)
         try:
             yield stop

@@ -38,13 +38,17 @@ class KeptWeights:
             scores: the plan's metric of each trial that has finished before.
         """
         self._ledger = ledger
-        self._plan = plan
         self._keep = keep
         self._scores = dict(scores)
+        self._best: str | None = None
+        self.grow(plan)
+
+    def grow(self, plan: Plan) -> None:
+        """Take a plan that has more trials now, or has pruned some."""
+        self._plan = plan
         self._configuration = {trial.id: trial.configuration.id for trial in plan.trials}
         self._place = {c.id: i for i, c in enumerate(plan.configurations)}
-        self._best: str | None = None
-        if keep == "best":
+        if self._chosen:
             for trials in plan.trials_of.values():
                 self._compare(trials)
 
@@ -65,17 +69,22 @@ class KeptWeights:
 
     def recorded(self, record: TrialRecord) -> None:
         """A trial has been recorded: remove what cannot be the best any more."""
-        if self._keep == "best":
+        if self._chosen and record.trial in self._configuration:
             self._compare(self._plan.trials_of[self._configuration[record.trial]])
 
+    @property
+    def _chosen(self) -> bool:
+        """Whether one configuration's weights stay: folds that choose for themselves have none."""
+        return self._keep == "best" and self._plan.protocol != "nested"
+
     def _wanted(self, trial: str) -> bool:
-        if self._keep == "best":
+        if self._chosen:
             return not self._lost(self._configuration[trial])
         return self._keep == "all"
 
     def _compare(self, trials: Sequence[Trial]) -> None:
         """Let a configuration whose trials have all finished be the best, or drop it."""
-        if any(trial.id not in self._scores for trial in trials):
+        if self._rank(trials[0].configuration.id) is None:
             return
         configuration = trials[0].configuration.id
         if self._lost(configuration):
@@ -96,10 +105,12 @@ class KeptWeights:
         return best is not None and best < rank
 
     def _rank(self, configuration: str) -> tuple[float, int] | None:
-        """What `best_configuration` ranks by; None while a trial is missing."""
-        scores = scores_of(self._plan.trials_of[configuration], self._scores)
+        """What `best_configuration` ranks by; None while a trial is missing that will be run."""
+        trials = self._plan.trials_of[configuration]
+        scores = scores_of(trials, self._scores)
         if not scores.complete:
-            return None
+            pruned = any(trial.id in self._plan.pruned for trial in trials)
+            return (math.inf, self._place[configuration]) if pruned else None
         return sort_key(scores.mean, self._plan.mode), self._place[configuration]
 
     def _drop(self, configuration: str) -> None:

@@ -219,7 +219,7 @@ class Ledger:
 
     def drop_old_checkpoints(self, plan: Plan) -> None:
         """Remove those of finished trials, which a kill between two writes can leave."""
-        for trial in plan.trials:
+        for trial in plan.every:
             path = self.checkpoint_file(trial.id)
             if path.exists() and self.directory.record(trial) is not None:
                 _remove(path)
@@ -246,7 +246,7 @@ class Ledger:
         Raises:
             RunDirectoryError: one is of another format version, or not readable.
         """
-        found = ((trial, self.directory.failure(trial)) for trial in plan.trials)
+        found = ((trial, self.directory.failure(trial)) for trial in plan.every)
         return {
             trial.id: failure
             for trial, failure in found
@@ -263,7 +263,7 @@ class Ledger:
         Raises:
             RunDirectoryError: a record is of another format version, or not readable.
         """
-        left = [trial for trial in plan.trials if self.directory.record(trial) is None]
+        left = [trial for trial in plan.every if self.directory.record(trial) is None]
         if keep_failed:
             left = [trial for trial in left if self.directory.failure(trial) is None]
         return left

@@ -81,9 +81,16 @@ def _written(model: ModelSpec, key: str | int) -> str | None:
 
 
 def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
-    from models.factory import FactoryError, check_factory, load_factory, source_hash
+    from models.factory import (
+        FactoryError,
+        check_factory,
+        forget_changed,
+        load_factory,
+        source_hash,
+    )
 
     try:
+        forget_changed(model.name)
         check_factory(load_factory(model.name, folders), model.params)
         return source_hash(model.name, folders)
     except FactoryError as error:

@@ -108,6 +108,11 @@ class Results:
         """Of those that have failed and not finished since, in plan order."""
         return self._with(Status.FAILED)
 
+    @cached_property
+    def pruned(self) -> tuple[Outcome, ...]:
+        """Of those that were given up, in plan order."""
+        return self._with(Status.PRUNED)
+
     def values(self, metric: str) -> dict[str, float | None]:
         """A metric of the finished trials by identity, as `best_configuration` takes it."""
         return {outcome.trial.id: outcome.metric(metric) for outcome in self.finished}
@@ -135,20 +140,21 @@ def score_of(scores: Scores | None, name: str) -> float | None:
 
 
 def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
-    """Every trial of the plan in plan order, one record in memory at a time.
+    """Every trial of the plan in plan order, outer ones last, one record in memory at a time.
 
     Raises:
         RunDirectoryError: a record is of another format version, or not readable.
     """
     averages = RunningAverages(plan)
-    for trial in plan.trials:
+    for trial in plan.every:
         record = directory.record(trial)
         if record is not None:
             yield Entry(_finished(trial, record, averages), record, None)
             continue
         failure = directory.failure(trial)
         if failure is None:
-            yield Entry(Outcome(trial, Status.PENDING), None, None)
+            status = Status.PRUNED if trial.id in plan.pruned else Status.PENDING
+            yield Entry(Outcome(trial, status), None, None)
         else:
             yield Entry(Outcome(trial, Status.FAILED, error=failure.error), None, failure)
 

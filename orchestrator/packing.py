@@ -90,7 +90,9 @@ class Packing:
     context: int = CONTEXT_BYTES
 
 
-def kinds(trials: Sequence[Trial], clips: Mapping[tuple[int | None, int], int]) -> list[list[int]]:
+def kinds(
+    trials: Sequence[Trial], clips: Mapping[tuple[int | None, int | None], int]
+) -> list[list[int]]:
     """Positions of trials that need the same memory, the largest trial of a kind first.
 
     The kinds of the largest batches come first: should there be no time for all of them, the

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.capacity import Capacity, size
+from orchestrator.experiment import Experiment
 from orchestrator.forecast import Forecast
-from orchestrator.plan import Experiment
 from orchestrator.progress import duration
 
 _MOST_LINES = 30

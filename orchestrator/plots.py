@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 
 from orchestrator.class_curves import draw_class_curves
+from orchestrator.comparison_plots import draw_comparisons
+from orchestrator.comparisons import Comparisons
 from orchestrator.configuration_curves import draw_configuration_curves
 from orchestrator.confusion import draw_confusion
 from orchestrator.fold_plots import draw_folds
@@ -27,6 +29,7 @@ from orchestrator.trials import file_name
 STALE = (
     "folds.png",
     "folds_test.png",
+    "comparisons.png",
     "hyperparameters.png",
     "heat_map_*.png",
     "configuration_curves.png",
@@ -39,7 +42,11 @@ STALE = (
 """Pictures that one state of a run directory has and another has not."""
 
 
-def write_plots(results: Results, stop: Callable[[], bool] = lambda: False) -> list[Plot]:
+def write_plots(
+    results: Results,
+    stop: Callable[[], bool] = lambda: False,
+    comparisons: Comparisons | None = None,
+) -> list[Plot]:
     """Write every picture under `RUN_DIR/plots`, each in one step; old ones that are stale go.
 
     Works on a finished run directory and on one whose sweep is running or was killed: unfinished
@@ -49,6 +56,7 @@ def write_plots(results: Results, stop: Callable[[], bool] = lambda: False) -> l
     Args:
         results: of the run directory.
         stop: asked before each picture is written.
+        comparisons: of the same results; None for no picture of them.
 
     Returns:
         The pictures in the order in which a reader wants them: which configuration is best, what
@@ -63,14 +71,16 @@ def write_plots(results: Results, stop: Callable[[], bool] = lambda: False) -> l
     folder.make()
     if digest.models:
         with look():
-            _draw(folder, digest)
+            _draw(folder, digest, comparisons)
     folder.remove_stale(*STALE)
     return folder.plots
 
 
-def _draw(folder: PlotFolder, digest: RunDigest) -> None:
+def _draw(folder: PlotFolder, digest: RunDigest, comparisons: Comparisons | None) -> None:
     names = _model_names(digest)
     draw_folds(folder, digest)
+    if comparisons is not None:
+        draw_comparisons(folder, digest, comparisons)
     draw_hyperparameters(folder, digest)
     for model in digest.models:
         draw_heat_maps(folder, digest, model, names[model.name])

@@ -130,6 +130,10 @@ class SweepProgress:
         text = "" if score is None else f" {self.state.plan.metric} {score:.4g}"
         self._line(f"{record.trial} finished{text}")
 
+    def twin(self, record: TrialRecord) -> None:
+        """A trial has shared the training of one that is about to finish."""
+        self.state.score(record)
+
     def failed(self, trial: str, error: str) -> None:
         """A trial ended with an error."""
         self._ended(trial, well=False)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-Protocol = Literal["held_out", "rotate", "cross_validation"]
+Protocol = Literal["held_out", "rotate", "cross_validation", "nested"]
 
 OF_ALL_FOLDS: dict[Protocol, tuple[str, str]] = {
     "rotate": ("each fold tests", "the next fold"),
     "cross_validation": ("no fold tests", "each fold"),
+    "nested": ("each fold tests", "all others in turn"),
 }
 """Those that use all folds alike: what tests, and what validates."""
 
@@ -24,6 +25,11 @@ def score_meaning(protocol: Protocol, tested: bool) -> str:
         return (
             "validation: mean over the folds, each chosen on; test: mean over the folds, each"
             " tested once by a model that was chosen on another one"
+        )
+    if protocol == "nested":
+        return (
+            "validation: mean over the inner folds, each chosen on; test: each fold once, by the"
+            " configuration that the other folds have chosen, trained anew on all of them"
         )
     if protocol == "cross_validation" or not tested:
         return "validation: mean over the folds, each chosen on; no test, so no unbiased estimate"

@@ -35,10 +35,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import ray
@@ -406,6 +406,8 @@ class _Messenger(_NotKept, Callback):
         known = self._retries.attempts.get(outcome.trial, 1)
         timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
         outcome = replace(outcome, timing=timing)
+        if isinstance(outcome, TrialRecord) and outcome.twin is not None:
+            outcome = replace(outcome, twin=replace(outcome.twin, timing=timing))
         if isinstance(outcome, TrialFailure) and self._again(index, task["gpus"], outcome):
             return
         self._queue.ended(index)
@@ -463,6 +465,18 @@ class RayExecutor:
     def __init__(self, address: str | None = None) -> None:
         """Take the cluster's address; None starts a Ray on this machine and ends it again."""
         self._address = address
+        self._kept = ExitStack()
+        self._folder: Path | None = None
+        self._arrays: dict[FeatureSpec, ray.ObjectRef[_Array]] = {}
+
+    def __enter__(self) -> Self:
+        """Ray starts with the first job."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Disconnect from Ray; end it where it is our own."""
+        self._arrays.clear()
+        self._kept.close()
 
     def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
         """Run the trials; see `Executor`."""
@@ -474,16 +488,26 @@ class RayExecutor:
                 raise
 
     def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        with _ray(self._address, job) as folder:
+        if self._folder is None:
+            self._folder = self._kept.enter_context(_ray(self._address, job))
             _await_cores(stop)
-            if not stop.is_set():
-                _run_in(folder, job, observer, stop)
+        if stop.is_set():
+            return
+        gpus = _gpus(job)
+        for spec in job.arrays.keys() - self._arrays.keys():
+            self._arrays[spec] = _put(job.arrays[spec])
+        _run_in(self._folder, job, self._arrays, gpus, observer, stop)
 
 
-def _run_in(folder: Path, job: Job, observer: Observer, stop: threading.Event) -> None:
+def _run_in(
+    folder: Path,
+    job: Job,
+    arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]],
+    gpus: float,
+    observer: Observer,
+    stop: threading.Event,
+) -> None:
     """Run the trials on the Ray that this process is connected to."""
-    gpus = _gpus(job)
-    arrays = {spec: _put(array) for spec, array in job.arrays.items()}
     share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
     try:
         with watched(_head(), _give_up):

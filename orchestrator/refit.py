@@ -16,15 +16,15 @@ from features.arrays import FeatureArray
 from orchestrator import atomic
 from orchestrator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from orchestrator.common_epoch import common_epoch
-from orchestrator.continuation import as_before, refuse_other
+from orchestrator.continuation import left_out_before, refuse_other
 from orchestrator.csv_files import CsvWriter
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryError, TrainingError
 from orchestrator.executors import gpus_alone
+from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import extract
 from orchestrator.ledger import Ledger
 from orchestrator.output_folder import make_folder
-from orchestrator.plan import Experiment, load_dataset, make_experiment
 from orchestrator.progress import counted
 from orchestrator.protocols import OF_ALL_FOLDS
 from orchestrator.provenance import origin, versions
@@ -32,6 +32,7 @@ from orchestrator.records import TrialFailure, TrialRecord, Weights
 from orchestrator.refit_record import RefitRecord
 from orchestrator.run_directory import RunDirectory
 from orchestrator.session import logged
+from orchestrator.suggestions import restored
 from orchestrator.sweep import load_sweep
 from orchestrator.trial_tables import prediction_header, prediction_rows
 from orchestrator.trials import Configuration, Trial
@@ -108,9 +109,11 @@ def _experiment(winner: Winner) -> Experiment:
     """The experiment of the run directory, with the clips as they were."""
     specification = winner.directory.path / "spec.yaml"
     sweep = load_sweep(specification, (), origin(specification))
+    sweep = restored(sweep, winner.directory)
     experiment = make_experiment(sweep, load_dataset(sweep))
     refuse_other(experiment, winner.directory, extend=False)
-    return as_before(experiment, winner.plan)
+    clips = left_out_before(experiment, winner.plan)
+    return make_experiment(sweep, experiment.dataset, clips) if clips else experiment
 
 
 def _input(winner: Winner, experiment: Experiment, array: FeatureArray) -> TrialInput:
@@ -140,7 +143,7 @@ def _rows(experiment: Experiment) -> tuple[int | None, list[int], list[int]]:
     """The fold that is held out, the clips to train on, and those to test on."""
     split = experiment.splits[0]
     if experiment.plan.protocol in OF_ALL_FOLDS:
-        return None, sorted((*split.train, *split.val, *split.test)), []
+        return None, sorted((*split.train, *split.val, *split.test, *split.twin)), []
     return split.test_fold, sorted((*split.train, *split.val)), list(split.test)
 
 

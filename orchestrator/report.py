@@ -18,9 +18,11 @@ from markupsafe import Markup
 from orchestrator import atomic
 from orchestrator.outcomes import plan_of
 from orchestrator.plot import Plot
+from orchestrator.report_nested import nested_part
 from orchestrator.report_results import best_view, headline, state_view
 from orchestrator.report_setup import setup_parts
 from orchestrator.report_source import ReportSource
+from orchestrator.report_statistics import statistics_parts
 from orchestrator.report_story import commands, environment_parts, files, trouble_view
 from orchestrator.report_tables import (
     configurations_table,
@@ -88,12 +90,14 @@ def report_view(standing: Standing, plots: Sequence[Plot]) -> ReportView:
         headline=headline(standing),
         leakage=standing.plan.leakage_allowed,
         best=best_view(standing),
+        nested=nested_part(standing),
         setup=setup_parts(standing),
         summaries=summaries,
         summaries_note=summaries_note(standing, summaries),
         hyperparameters=hyperparameters_table(standing),
         configurations=configurations_table(standing),
         trials=trials_table(standing),
+        statistics=statistics_parts(standing),
         pictures=_pictures(plots),
         trouble=trouble_view(standing),
         environment=environment_parts(standing),

@@ -8,7 +8,9 @@ from orchestrator.configuration_scores import Best
 from orchestrator.csv_files import text
 from orchestrator.progress import duration
 from orchestrator.records import Status
+from orchestrator.report_nested import nested_headline
 from orchestrator.report_source import TrialRow
+from orchestrator.report_statistics import comparison_sentence
 from orchestrator.report_view import (
     BestView,
     Cell,
@@ -29,7 +31,7 @@ _BESIDE = ("val_accuracy", "val_f1", "val_loss")
 
 def state_view(standing: Standing) -> StateView:
     """How far the sweep is, and when it ran."""
-    counts, total = standing.counts, len(standing.plan.trials)
+    counts, total = standing.counts, len(standing.plan.every)
     done, failed = counts.get(Status.FINISHED, 0), counts.get(Status.FAILED, 0)
     pending = counts.get(Status.PENDING, 0)
     sentence = f"{done:,} of {counted(total, 'trial')} finished"
@@ -47,7 +49,7 @@ def _word(standing: Standing, pending: int, failed: int) -> str:
         return "running"
     if not pending:
         return "finished with failures" if failed else "finished"
-    return "interrupted" if pending < len(standing.plan.trials) else "not started"
+    return "interrupted" if pending < len(standing.plan.every) else "not started"
 
 
 def _times(standing: Standing) -> str:
@@ -73,7 +75,11 @@ def moment(iso: str) -> str:
 
 
 def headline(standing: Standing) -> str:
-    """The result in one sentence."""
+    """The result in one sentence; in two where it is a nested cross-validation's."""
+    return nested_headline(standing) + _best_headline(standing)
+
+
+def _best_headline(standing: Standing) -> str:
     best, verdict = standing.best, standing.verdict
     total = len(standing.plan.configurations)
     if best is None or verdict is None:
@@ -117,6 +123,7 @@ def best_view(standing: Standing) -> BestView | None:
         verdict=tuple(words(verdict, metric, standing.plan.mode)),
         caveat=_caveat(standing),
         runner_up=runner_up,
+        comparison=comparison_sentence(standing, verdict.runner_up),
         test=_test_score(standing, best),
         test_words=_test_words(standing, best),
         strips=strips,

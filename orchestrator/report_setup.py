@@ -93,6 +93,12 @@ def _protocol(standing: Standing) -> Part:
 def _who_tests(standing: Standing) -> str:
     pairs = list(dict.fromkeys((t.test_fold, t.fold) for t in standing.plan.trials))
     tests = list(dict.fromkeys(test for test, _ in pairs))
+    if standing.plan.protocol == "nested":
+        return (
+            f"Nested cross-validation over {len(tests)} folds: for each one as the test fold, the"
+            " others take turns to validate and the rest trains; the configuration that is best"
+            " there is trained anew on all of them and tested once."
+        )
     validate = [str(fold) for fold in dict.fromkeys(fold for _, fold in pairs)]
     if len(tests) > 1:
         return (

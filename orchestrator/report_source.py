@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import fcntl
 import logging
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
@@ -82,7 +82,7 @@ class SplitSize:
     """Clips of one split; test 0 without a test fold, all 0 while none of its trials is done."""
 
     test_fold: int | None
-    fold: int
+    fold: int | None
     train: int
     val: int
     test: int
@@ -118,8 +118,12 @@ class ReportSource:
     @cached_property
     def trials(self) -> tuple[TrialRow, ...]:
         """Every trial of the plan in plan order, as `trials.csv` has it."""
-        found = {row["trial"]: row for row in self._dicts("trials.csv")}
-        return tuple(_trial_row(trial, found.get(trial.id, {})) for trial in self.plan.trials)
+        return self._rows(self.plan.trials)
+
+    @cached_property
+    def outer(self) -> tuple[TrialRow, ...]:
+        """Likewise the outer trials of a nested cross-validation."""
+        return self._rows(self.plan.outer)
 
     @cached_property
     def times(self) -> dict[str, TrialTime]:
@@ -170,13 +174,21 @@ class ReportSource:
     @cached_property
     def splits(self) -> tuple[SplitSize, ...]:
         """Every split in plan order, its size from the record of one of its trials."""
-        done: dict[tuple[int | None, int], Trial | None] = {}
+        done: dict[tuple[int | None, int | None], Trial | None] = {}
         for row in self.trials:
             split = (row.trial.test_fold, row.trial.fold)
             if done.get(split) is None:
                 done[split] = row.trial if row.status is Status.FINISHED else None
         usable = sum(not clip.problem for clip in self.plan.clips)
-        return tuple(self._size(split, trial, usable) for split, trial in done.items())
+        sizes = [self._size(split, trial, usable) for split, trial in done.items()]
+        if self.plan.protocol != "nested":
+            return tuple(sizes)
+        # An inner split leaves the test fold alone, whose size is known where it validates.
+        unseen = {size.fold: size.val for size in sizes}
+        return tuple(
+            replace(size, train=size.train - unseen.get(size.test_fold, 0)) if size.val else size
+            for size in sizes
+        )
 
     def values(self, metric: str) -> dict[str, float | None]:
         """A metric of the finished trials by identity, as `configuration_scores` takes it."""
@@ -206,13 +218,22 @@ class ReportSource:
             return False
         return False
 
-    def _size(self, split: tuple[int | None, int], trial: Trial | None, usable: int) -> SplitSize:
+    def _size(
+        self, split: tuple[int | None, int | None], trial: Trial | None, usable: int
+    ) -> SplitSize:
         record = self.directory.record(trial) if trial else None
         if record is None:
             return SplitSize(*split, 0, 0, 0)
         val = len(record.val.predictions.clips) if record.val else 0
         test = len(record.test.predictions.clips) if record.test else 0
         return SplitSize(*split, usable - val - test, val, test)
+
+    def _rows(self, trials: Sequence[Trial]) -> tuple[TrialRow, ...]:
+        return tuple(_trial_row(trial, self._found.get(trial.id, {})) for trial in trials)
+
+    @cached_property
+    def _found(self) -> dict[str, dict[str, str]]:
+        return {row["trial"]: row for row in self._dicts("trials.csv")}
 
     def _dicts(self, name: str) -> Iterator[dict[str, str]]:
         path = self.directory.tables / name

@@ -37,6 +37,9 @@ _FILES: Final = (
     ("tables/trials.csv", "one row a trial"),
     ("tables/epochs.csv", "one row a trial and epoch"),
     ("tables/configurations.csv", "one row a configuration: the score over its folds"),
+    ("tables/comparisons.csv", "how sure each configuration's place is"),
+    ("tables/selection_rules.csv", "each configuration by four ways of choosing the epoch"),
+    ("tables/about.csv", "of each table its protocol and what its scores say"),
     ("tables/run_summary_*.csv", "one column a run, one row a metric"),
     ("tables/hyperparameters.csv", "one row a trial: parameters and run summary"),
     ("tables/best_hyperparameters.csv", "of the best configuration"),
@@ -50,7 +53,7 @@ _FILES: Final = (
 def trouble_view(standing: Standing) -> TroubleView:
     """Failed trials by their error, clips left out, warnings of the log."""
     by_error: dict[str, list[str]] = {}
-    for row in standing.source.trials:
+    for row in standing.source.trials + standing.source.outer:
         if row.status is Status.FAILED:
             by_error.setdefault(row.error, []).append(row.trial.id)
     failures = [

@@ -124,6 +124,7 @@ class BestView:
         verdict: how sure it is, in sentences, the first of which says it all.
         caveat: why even that is not to be taken too literally; empty with one configuration.
         runner_up: in one line; empty where there is none.
+        comparison: what the statistics say of it, in a sentence; empty likewise.
         test: mean and standard deviation on the test fold; empty without one.
         test_words: what kind of test that is.
         strips: the first few configurations.
@@ -139,6 +140,7 @@ class BestView:
     verdict: tuple[str, ...]
     caveat: str
     runner_up: str
+    comparison: str
     test: str
     test_words: tuple[str, ...]
     strips: tuple[Strip, ...]
@@ -261,12 +263,14 @@ class ReportView:
         headline: the result in one sentence.
         leakage: `data.allow_leakage` let a leak pass.
         best: None while no configuration has every fold.
+        nested: what a nested cross-validation has found; None without one.
         setup: what was run.
         summaries: the reports' run summaries.
         summaries_note: how they are to be read, and which are left out.
         hyperparameters: the best ones; None while there are none.
         configurations: ranked.
         trials: hyperparameters and run summary of each.
+        statistics: how sure the differences are, and what the choice of the epoch does.
         pictures: by section.
         trouble: what did not go well.
         environment: of the last start, and what changed before.
@@ -281,12 +285,14 @@ class ReportView:
     headline: str
     leakage: bool
     best: BestView | None
+    nested: Part | None
     setup: tuple[Part, ...]
     summaries: tuple[SummaryView, ...]
     summaries_note: str
     hyperparameters: TableView | None
     configurations: TableView
     trials: TableView
+    statistics: tuple[Part, ...]
     pictures: tuple[PictureSection, ...]
     trouble: TroubleView
     environment: tuple[Part, ...]

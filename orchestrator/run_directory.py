@@ -138,7 +138,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: one is of another format version, or not readable.
         """
-        for trial in plan.trials:
+        for trial in plan.every:
             record = self.record(trial)
             if record is not None:
                 yield record

@@ -74,9 +74,9 @@ def _names(plan: Plan, varying: dict[str, tuple[str, ...]]) -> dict[str, tuple[s
     return names
 
 
-def twice_validated(trials: Iterable[Trial]) -> frozenset[int]:
+def twice_validated(trials: Iterable[Trial]) -> frozenset[int | None]:
     """Validation folds that come with several test folds, so that their number is no name."""
-    tests: dict[int, set[int | None]] = {}
+    tests: dict[int | None, set[int | None]] = {}
     for trial in trials:
         tests.setdefault(trial.fold, set()).add(trial.test_fold)
     return frozenset(fold for fold, found in tests.items() if len(found) > 1)

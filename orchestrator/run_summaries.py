@@ -115,7 +115,7 @@ def file_names(summaries: Sequence[RunSummary]) -> list[str]:
 def _of_set(runs: RunSet) -> list[RunSummary]:
     if not runs.by_fold:
         return [RunSummary(runs, None, runs.trials)]
-    by_fold: dict[int, list[Trial]] = {}
+    by_fold: dict[int | None, list[Trial]] = {}
     for trial in runs.trials:
         by_fold.setdefault(trial.fold, []).append(trial)
     return [RunSummary(runs, fold, tuple(trials)) for fold, trials in by_fold.items()]

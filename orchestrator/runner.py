@@ -6,8 +6,9 @@ import logging
 import os
 import shlex
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,26 +21,30 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.configuration_scores import Best, metric_of
-from orchestrator.continuation import as_before, refuse_other, write_specification
+from orchestrator.continuation import left_out_before, refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
+from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
 from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
 from orchestrator.kept_weights import KeptWeights
 from orchestrator.ledger import Ledger
-from orchestrator.plan import Experiment, load_dataset, make_experiment
+from orchestrator.outer_results import estimate
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
-from orchestrator.provenance import capture, changes, origin, runs, write_runs
+from orchestrator.provenance import capture, changes, runs, write_runs
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
+from orchestrator.runs import Run
 from orchestrator.session import TOLD, logged, warned
+from orchestrator.suggestions import restored
 from orchestrator.summary import INTERRUPTED, Summary, load_drawing, summarize
-from orchestrator.sweep import load_sweep
-from orchestrator.trials import Plan, Trial
+from orchestrator.sweep import Sweep
+from orchestrator.tracking import Tracking, refuse_missing, tracking
+from orchestrator.trials import Trial
 
 _log = logging.getLogger(__name__)
 
@@ -49,8 +54,7 @@ class RunOptions:
     """What the command line says beside the specification.
 
     Attributes:
-        specification: path of the YAML file.
-        overrides: `path.to.key=value`, the last wins.
+        sweep: the specification.
         out: the run directory; None for `results/<name>` below the working directory.
         extend: accept a plan that holds every trial of the run directory and more.
         keep_failed: do not run failed trials again.
@@ -59,8 +63,7 @@ class RunOptions:
         jobs: most trials at once.
     """
 
-    specification: Path
-    overrides: tuple[str, ...] = ()
+    sweep: Sweep
     out: Path | None = None
     extend: bool = False
     keep_failed: bool = False
@@ -69,37 +72,7 @@ class RunOptions:
     jobs: int | None = None
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """How a sweep ended.
-
-    Attributes:
-        run_dir: absolute.
-        plan: every trial.
-        finished: how many of them have a record now.
-        failed: how many have failed and not finished since.
-        interrupted: stopped by SIGINT or SIGTERM.
-        report: `report.html`; None where it could not be made.
-        best: the best configuration, if one has all its folds.
-    """
-
-    run_dir: Path
-    plan: Plan
-    finished: int
-    failed: int
-    interrupted: bool
-    report: Path | None
-    best: Best | None
-
-    @property
-    def exit_code(self) -> int:
-        """0 every trial finished, 1 some failed, 130 interrupted."""
-        if self.interrupted:
-            return 130
-        return 0 if self.finished == len(self.plan.trials) else 1
-
-
-def run_sweep(options: RunOptions, console: Console) -> RunResult:
+def run_sweep(options: RunOptions, console: Console) -> Run:
     """Run a sweep, or continue it.
 
     Args:
@@ -113,15 +86,17 @@ def run_sweep(options: RunOptions, console: Console) -> RunResult:
         return _run_sweep(options, console)
 
 
-def _run_sweep(options: RunOptions, console: Console) -> RunResult:
-    sweep = load_sweep(options.specification, options.overrides, origin(options.specification))
-    experiment = make_experiment(sweep, load_dataset(sweep))
+def _run_sweep(options: RunOptions, console: Console) -> Run:
+    sweep = options.sweep
+    refuse_missing(sweep)
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
+    directory = RunDirectory(run_dir)
+    sweep = restored(sweep, directory)
+    experiment = make_experiment(sweep, load_dataset(sweep))
     if options.executor == "ray" and options.address is None:
         capacity = measure(experiment)
         refuse_too_large(experiment, capacity)
         refuse_too_weak(experiment, capacity)
-    directory = RunDirectory(run_dir)
     refuse_other(experiment, directory, options.extend)
     shared = _storage(experiment)
     ledger = Ledger.open(run_dir)
@@ -130,7 +105,8 @@ def _run_sweep(options: RunOptions, console: Console) -> RunResult:
         refuse_other(experiment, directory, options.extend)
         if shared is not None:
             ledger = ledger.stored_in(shared)
-        return _Run(experiment, ledger, options, console, stop).run()
+        course = Course(experiment, ledger, options.keep_failed)
+        return _Run(course, ledger, options, console, stop).run()
 
 
 def _storage(experiment: Experiment) -> Path | None:
@@ -153,32 +129,42 @@ def _storage(experiment: Experiment) -> Path | None:
 class _Run:
     """One call on a locked run directory."""
 
-    experiment: Experiment
+    course: Course
     ledger: Ledger
     options: RunOptions
     console: Console
     stop: threading.Event
     timed_out: bool = False
 
-    def run(self) -> RunResult:
-        plan = self.experiment.plan
-        self.ledger.drop_old_checkpoints(plan)
-        pending = self.ledger.pending(plan, self.options.keep_failed)
+    @property
+    def experiment(self) -> Experiment:
+        return self.course.experiment
+
+    def run(self) -> Run:
+        self.course.advance()
+        self.ledger.drop_old_checkpoints(self.experiment.plan)
+        pending = self.course.due()
         self._limit_time()
         if pending and self.options.executor == "ray":
             # Ray takes a second to import, which can pass while the features are extracted.
             threading.Thread(target=executor, args=(self.options,), daemon=True).start()
         arrays = self._features() if pending else self._as_before()
+        self.course.advance()
         self._store()
         try:
-            if pending and not self.stop.is_set():
-                self._say(len(pending))
-                self._execute(pending, arrays)
-            self.ledger.close_storage()
-            return self._result(self._summarize())
+            with self._tracking() as trackers:
+                if pending and not self.stop.is_set():
+                    self._say(pending)
+                    self._execute_all(pending, arrays, trackers)
+                self.ledger.close_storage()
+                return self._result(self._summarize())
         except RunDirectoryError as error:
             # After the start it is no fault of the call any more: the disk was lost.
             raise LostError(*error.faults) from error
+
+    def _tracking(self) -> AbstractContextManager[Tracking]:
+        specs = self.experiment.sweep.settings.trackers
+        return tracking(self.experiment.plan, specs, self.ledger.directory, self.stop)
 
     def _interrupted(self) -> bool:
         return self.stop.is_set() and not self.timed_out
@@ -212,7 +198,7 @@ class _Run:
         sweep = self.experiment.sweep
         if sweep.settings.data.on_bad_clip == "refuse":
             raise SpecificationError(*bad_clip_lines(sweep, bad))
-        self.experiment = make_experiment(sweep, self.experiment.dataset, bad)
+        self.course.leave_out(bad)
         for clip, problem in bad:
             _log.warning("left out: %s: %s", clip.path, problem, extra=TOLD)
         say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
@@ -225,14 +211,16 @@ class _Run:
             stored = None
         if stored is None:
             return self._features()
-        self.experiment = as_before(self.experiment, stored)
+        clips = left_out_before(self.experiment, stored)
+        if clips:
+            self.course.leave_out(clips)
         return {}
 
     def _store(self) -> None:
         """Write what a continuation and the summarizer need: specification, plan, environment."""
         run_dir, experiment = self.ledger.run_dir, self.experiment
         now = capture(
-            self.options.specification.absolute(),
+            experiment.sweep.path,
             experiment.dataset.fingerprint(),
             self.options.executor,
         )
@@ -245,28 +233,63 @@ class _Run:
         write_specification(run_dir, experiment.document)
         self.ledger.write_plan(experiment.plan)
 
-    def _say(self, pending: int) -> None:
-        plan = self.experiment.plan
-        done = len(plan.trials) - pending
+    def _say(self, pending: Sequence[Trial]) -> None:
+        plan, done = self.experiment.plan, len(self.course.values)
         skipped = f", {done} of them done before" if done else ""
-        _log.info("%d trials, %d pending", len(plan.trials), pending)
+        _log.info("%d trials, %d to run now", len(plan.every), len(pending))
         say(self.console, f"{plan.name}: {self.experiment.product}{skipped}")
 
-    def _execute(self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> None:
-        costs, scores = self._measured()
+    def _execute_all(
+        self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray], trackers: Tracking
+    ) -> None:
+        """Run what is left, and then what that has chosen."""
+        keep = self.experiment.sweep.settings.execution.keep_weights
+        kept = KeptWeights(self.ledger, self.experiment.plan, keep, self.course.values)
+        with executor(self.options) as running:
+            while pending and not self.stop.is_set():
+                self._execute(running, pending, arrays, trackers, kept)
+                if self.stop.is_set():
+                    break
+                for line in self.course.advance():
+                    _log.info("%s", line)
+                    say(self.console, line)
+                self.ledger.write_plan(self.experiment.plan)
+                trackers.grow(self.experiment.plan)
+                kept.grow(self.experiment.plan)
+                pending = self.course.due()
+
+    def _execute(
+        self,
+        running: Executor,
+        pending: list[Trial],
+        arrays: dict[FeatureSpec, FeatureArray],
+        trackers: Tracking,
+        kept: KeptWeights,
+    ) -> None:
+        costs = self.course.costs
         saved = self.ledger.saved_epochs(pending)
         job = self._job(longest_first(pending, costs, saved), arrays)
-        epochs = epochs_of(pending)
+        epochs = epochs_of(pending) | {
+            trial.id: job.stops[trial.id] for trial in pending if trial.id in job.stops
+        }
         remaining = Remaining(job.trials, Costs(job.splits, costs), saved)
         total = sum(epochs.values())
+        scores = dict(self.course.values)
         state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            keep = self.experiment.sweep.settings.execution.keep_weights
-            kept = KeptWeights(self.ledger, self.experiment.plan, keep, scores)
-            observer = _Writer(self.ledger, kept, progress, renewal, unstarted)
-            executor(self.options).run(job, observer, self.stop)
+            observer = _Writer(
+                self.ledger,
+                self.course,
+                kept,
+                progress,
+                renewal,
+                trackers,
+                unstarted,
+                job.twins,
+            )
+            running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
         settings = self.experiment.sweep.settings
@@ -285,17 +308,9 @@ class _Run:
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
             keep_weights=settings.execution.keep_weights != "none",
+            twins=self.course.twins,
+            stops=self.course.stops,
         )
-
-    def _measured(self) -> tuple[Costs, dict[str, float | None]]:
-        """The time and the score of each finished trial."""
-        plan = self.experiment.plan
-        costs, scores = Costs(self.experiment.split_of), {}
-        trials = {trial.id: trial for trial in plan.trials}
-        for record in self.ledger.records(plan):
-            costs.note_record(trials[record.trial], record)
-            scores[record.trial] = metric_of(record, plan.metric)
-        return costs, scores
 
     def _summarize(self) -> Summary:
         say(self.console, "writing tables, plots and report")
@@ -308,35 +323,47 @@ class _Run:
             _log.warning(f"no plots and no report, see log.txt: {summary.problem}")
         return summary
 
-    def _result(self, summary: Summary) -> RunResult:
-        return RunResult(
-            run_dir=self.ledger.run_dir,
+    def _result(self, summary: Summary) -> Run:
+        return Run(
+            path=self.ledger.run_dir,
             plan=self.experiment.plan,
+            total=self.course.total,
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),
+            pruned=len(summary.results.pruned),
             interrupted=self._interrupted(),
             report=summary.report,
             best=tables.best_of(summary.results),
+            estimate=estimate(summary.results),
+            selection=summary.selection,
         )
 
 
 @dataclass
 class _Writer:
-    """The observer that writes: records to the ledger at once, tables now and then."""
+    """The observer that writes: records to the ledger at once, tables now and then.
+
+    What is in the ledger is safe; only then trackers are told.
+    """
 
     ledger: Ledger
+    course: Course
     kept: KeptWeights
     progress: SweepProgress
     renewal: TableRenewal
+    trackers: Tracking
     unstarted: set[str]
+    twins: Mapping[str, Trial]
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
+        self.trackers.started(trial, epoch)
 
     def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
         self.progress.epoch(trial, row, seconds)
+        self.trackers.epoch(trial, row)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self.ledger.save_checkpoint(checkpoint)
@@ -362,17 +389,34 @@ class _Writer:
         self.progress.retried(failure.trial, failure.error)
 
     def finished(self, record: TrialRecord, weights: Weights | None) -> None:
+        # Before the records, so that no finished trial lacks them.
         self.kept.save(record, weights)
+        if record.twin is not None:
+            # First, so that none of the two is missing where the other is there.
+            self.ledger.record(record.twin)
+            self.course.note(record.twin)
+            self.progress.twin(record.twin)
+            self.trackers.finished(record.twin)
         self.ledger.record(record)
         self.kept.recorded(record)
+        self.course.note(record)
         _log.info("%s finished", record.trial)
         self.progress.finished(record)
+        self.trackers.finished(record)
         self._ended()
 
     def failed(self, failure: TrialFailure) -> None:
+        twin = self.twins.get(failure.trial)
+        if twin is not None:
+            of_twin = replace(failure, trial=twin.id)
+            self.ledger.fail(of_twin)
+            self.course.fail(of_twin)
+            self.trackers.failed(of_twin)
         self.ledger.fail(failure)
+        self.course.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)
         self.progress.failed(failure.trial, failure.error)
+        self.trackers.failed(failure)
         self._ended()
 
     def _ended(self) -> None:

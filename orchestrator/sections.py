@@ -13,7 +13,17 @@ from models.spec import MODEL_NAMES, model_class
 from orchestrator.errors import Fault
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.schema_order import rank
-from orchestrator.space import Draw, Node, Space, SpaceParser, count, expand, plain, source_path
+from orchestrator.space import (
+    Chooser,
+    Draw,
+    Node,
+    Space,
+    SpaceParser,
+    count,
+    expand,
+    plain,
+    source_path,
+)
 from orchestrator.validation import unknown_value, validate
 from orchestrator.yaml_source import KeyPath, YamlSource
 
@@ -21,7 +31,7 @@ MOST_CONFIGURATIONS = 100_000
 
 
 def expand_section(
-    name: str, source: YamlSource, random: bool, draws: Sequence[Draw]
+    name: str, source: YamlSource, random: bool, draws: Sequence[Chooser]
 ) -> tuple[list[list[BaseModel]], list[Fault]]:
     """The validated values of one section, a list a draw, and every fault.
 
@@ -29,18 +39,18 @@ def expand_section(
         name: `features`, `model` or `train`.
         source: the specification.
         random: whether drawn spaces are allowed.
-        draws: which values drawn spaces take.
+        draws: which values spaces take.
     """
     parser = SpaceParser(source, rank)
     node = parser.parse(source.data.get(name, {}), (name,), (name,))
     faults = list(parser.faults)
     if not random:
         faults += [_needs_random(space, source) for space in parser.sampled]
-    if count(node) * len(draws) > MOST_CONFIGURATIONS:
-        found = f"{count(node) * len(draws)} values"
+    if count(node) * max(len(draws), 1) > MOST_CONFIGURATIONS:
+        found = f"{count(node) * max(len(draws), 1)} values"
         return [], [*faults, source.fault((name,), found, f"at most {MOST_CONFIGURATIONS}")]
     section = _Section(name, source)
-    if parser.sampled:
+    if parser.sampled or not draws:
         # The bounds and every branch, drawn or not: a wrong one should be found at once.
         for probe in (Draw(probe="low"), Draw(probe="high")):
             section.values(node, probe)
@@ -49,7 +59,7 @@ def expand_section(
 
 
 def _needs_random(space: Space, source: YamlSource) -> Fault:
-    allowed = "grid with search.method grid; drawn spaces need search.method: random"
+    allowed = "grid with search.method grid; drawn spaces need search.method random or optuna"
     return source.fault(space.path, space.kind, allowed)
 
 
@@ -62,7 +72,7 @@ class _Section:
     seen: dict[str, BaseModel | None] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
-    def values(self, node: Node, draw: Draw) -> list[BaseModel]:
+    def values(self, node: Node, draw: Chooser) -> list[BaseModel]:
         """What the section can be for one draw; invalid ones add to the faults."""
         found = []
         for tree in expand(node, draw):

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from orchestrator.errors import Fault, shown
 from orchestrator.trials import canonical
@@ -64,6 +64,16 @@ class Space:
 Node: TypeAlias = Leaf | Branches | Space
 
 
+class Chooser(Protocol):
+    """Says which values spaces take."""
+
+    def options(self, space: Space) -> Sequence[Node]:
+        """Of a `grid` or a `choice`, the values that it takes."""
+
+    def number(self, space: Space) -> float | int:
+        """The value of a numeric space."""
+
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """Which values sampled spaces take: the `index`-th draw, or one that probes the bounds."""
@@ -76,6 +86,13 @@ class Draw:
         """A number in [0, 1) that depends on the seed, the key and the index alone."""
         text = f"{self.seed}|{self.index}|{key}".encode()
         return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") / 2**64 * (1 - 2**-53)
+
+    def options(self, space: Space) -> Sequence[Node]:
+        """All of a grid, and of a choice one, or all where it is probed."""
+        if space.kind == "grid" or self.probe:
+            return space.options
+        index = min(int(self.uniform(space.key) * len(space.options)), len(space.options) - 1)
+        return (space.options[index],)
 
     def number(self, space: Space) -> float | int:
         """The value of a numeric space."""
@@ -187,7 +204,7 @@ def count(node: Node) -> int:
     return max((count(option) for option in node.options), default=1)
 
 
-def expand(node: Node, draw: Draw) -> Iterator[Node]:
+def expand(node: Node, draw: Chooser) -> Iterator[Node]:
     """Every value without spaces for one draw, the last member varying fastest.
 
     A probing draw takes every option of a choice, so that each branch is seen.
@@ -199,12 +216,9 @@ def expand(node: Node, draw: Draw) -> Iterator[Node]:
         lists = [list(expand(child, draw)) for _, child in node.members]
         for combination in product(*lists):
             yield Branches(tuple(zip(keys, combination, strict=True)), node.path, node.is_list)
-    elif node.kind == "grid" or (node.kind == "choice" and draw.probe):
-        for option in node.options:
+    elif node.kind in ("grid", "choice"):
+        for option in draw.options(node):
             yield from expand(option, draw)
-    elif node.kind == "choice":
-        index = min(int(draw.uniform(node.key) * len(node.options)), len(node.options) - 1)
-        yield from expand(node.options[index], draw)
     else:
         yield Leaf(draw.number(node), node.path)
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from orchestrator.protocols import OF_ALL_FOLDS, Protocol
+from orchestrator.tracker_spec import TrackerSpec
 
 FORMAT_VERSION = 1
 """Of `spec.yaml`, `plan.json` and `result.json`; a later one is refused by name."""
@@ -76,7 +77,8 @@ class FoldsSpec(_Spec):
     Attributes:
         protocol: `held_out`: one test fold, or none, and validation folds in turn; `rotate`:
             each fold tests once, the next one validates, the rest trains; `cross_validation`: no
-            test fold, every fold validates once.
+            test fold, every fold validates once; `nested`: each fold tests once what a
+            cross-validation over the others has chosen.
         test: the fold that no choice sees; null for none.
         validate_folds: the validation folds in turn (`validate` in YAML); null for all others.
         k: make this many folds, numbered from 1, where the data bring none.
@@ -115,31 +117,84 @@ class FoldsSpec(_Spec):
         return self
 
 
+Sampler = Literal["tpe", "gp", "cmaes", "random"]
+
+
+class HalvingPruner(_Spec):
+    """Keeps the best part of the configurations after some folds, and again after more.
+
+    Successive halving (Jamieson and Talwalkar 2016, Non-stochastic best arm identification) with
+    folds for its resource.
+
+    Attributes:
+        folds: before the first comparison.
+        factor: one in so many configurations goes on, and the folds grow by as much.
+    """
+
+    name: Literal["halving"] = "halving"
+    folds: Positive = 1
+    factor: Annotated[int, Field(strict=True, ge=2, le=100)] = 2
+
+
+class WilcoxonPruner(_Spec):
+    """Gives up configurations that are shown to be worse than the best one so far, fold by fold.
+
+    Attributes:
+        folds: before the first comparison.
+        p: of the one-sided signed-rank test, at or below which a configuration is given up; with
+            four folds (and one seed) it can be 0.0625 at best, with five 0.03125.
+    """
+
+    name: Literal["wilcoxon"] = "wilcoxon"
+    folds: Positive = 2
+    p: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] = 0.1
+
+
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+PrunerSpec = Annotated[
+    Annotated[HalvingPruner | WilcoxonPruner, Field(discriminator="name")], BeforeValidator(_named)
+]
+
+
 class SearchSpec(_Spec):
     """How the search space is walked and configurations are ranked.
 
     Attributes:
-        method: `grid` runs every point; `random` every grid point times `samples` draws.
+        method: `grid` runs every point; `random` every grid point times `samples` draws;
+            `optuna` one point after the other, where those before say that it may be good.
         metric: mean over the folds; never one of the test fold.
         mode: whether more or less is better; null goes by the metric.
-        samples: draws, with `random`.
+        samples: draws, with `random`; points, with `optuna`.
         seed: of the draws.
-        pruner: none yet.
+        sampler: of Optuna.
+        batch: points that Optuna suggests at once, before it knows how the first of them is.
+        pruner: `halving`, `wilcoxon` or a mapping with such a `name`: gives configurations up
+            after some of their folds; null for none.
     """
 
-    method: Literal["grid", "random"] = "grid"
+    method: Literal["grid", "random", "optuna"] = "grid"
     metric: Metric = "val_accuracy"
     mode: Literal["max", "min"] | None = None
     samples: Annotated[int, Field(strict=True, ge=1, le=100_000)] | None = None
     seed: Whole = 0
-    pruner: None = None
+    sampler: Sampler | None = None
+    batch: Annotated[int, Field(strict=True, ge=1, le=1000)] | None = None
+    pruner: PrunerSpec | None = None
 
     @model_validator(mode="after")
     def _samples_with_random(self) -> SearchSpec:
-        if self.method == "random" and self.samples is None:
-            raise constraint("samples", "nothing", "a number of draws with method random")
+        if self.method != "grid" and self.samples is None:
+            raise constraint("samples", "nothing", f"a number with method {self.method}")
         if self.method == "grid" and self.samples is not None:
             raise constraint("samples", self.samples, "none with method grid")
+        for key, default in (("sampler", "tpe"), ("batch", 1)):
+            if self.method != "optuna" and getattr(self, key) is not None:
+                raise constraint(key, getattr(self, key), "none without method optuna")
+            if self.method == "optuna" and getattr(self, key) is None:
+                object.__setattr__(self, key, default)
         if self.mode is None:
             object.__setattr__(self, "mode", "min" if self.metric == "val_loss" else "max")
         return self
@@ -207,7 +262,8 @@ class ExecutionSpec(_Spec):
         storage: a folder that the driver and every worker see; checkpoints go there directly and
             not through the driver. `~` and `${VAR}` expand.
         keep_weights: whose weights to keep in the run directory: the best configuration's (and,
-            until all its folds have finished, any other's), every trial's, or nobody's.
+            until all its folds have finished, any other's), every trial's, or nobody's. With
+            protocol nested, where each fold chooses, `best` is nobody's.
     """
 
     max_failures: Whole = 2
@@ -218,7 +274,21 @@ class ExecutionSpec(_Spec):
 
 
 class Settings(_Spec):
-    """Every section without search spaces."""
+    """Every section without search spaces.
+
+    Attributes:
+        name: of the run directory; the file's stem where there is none.
+        seed: of initialisation, order, dropout and augmentation, together with the fold.
+        repeats: how many seeds each trial is run with: seed ... seed + repeats - 1.
+        data: what is classified.
+        folds: which folds test, validate and train.
+        search: how the search space is walked and configurations are ranked.
+        resources: what one trial gets.
+        checkpoint: how often a running trial saves its state.
+        execution: how a sweep copes with what goes wrong.
+        trackers: where trials are logged beside the run directory: names, or mappings with a
+            name and what else is to be said.
+    """
 
     name: Annotated[str, Field(strict=True, pattern=r"^[A-Za-z0-9_-][A-Za-z0-9._-]*$")]
     seed: Whole = 0
@@ -229,13 +299,19 @@ class Settings(_Spec):
     resources: ResourcesSpec = Field(default_factory=ResourcesSpec)
     checkpoint: CheckpointSpec = Field(default_factory=CheckpointSpec)
     execution: ExecutionSpec = Field(default_factory=ExecutionSpec)
-    trackers: Annotated[list[Text], Field(max_length=0)] = Field(default_factory=list)
+    trackers: list[TrackerSpec] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _each_tracker_once(self) -> Settings:
+        names = [tracker.name for tracker in self.trackers]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                raise constraint(f"trackers.{i}", f"{name} again", "each tracker once")
+        return self
 
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
     ("features", "kind"): ("clip_statistics",),
-    ("folds", "protocol"): ("nested",),
-    ("search", "method"): ("optuna",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

@@ -50,7 +50,7 @@ class Standing:
     @cached_property
     def counts(self) -> Mapping[Status, int]:
         """Trials by status."""
-        return Counter(row.status for row in self.source.trials)
+        return Counter(row.status for row in self.source.trials + self.source.outer)
 
     @cached_property
     def scores(self) -> tuple[ConfigurationScores, ...]:
@@ -106,7 +106,7 @@ class Standing:
         return tuple(p for p in self.plan.varying if p in within or p == "model.name")
 
     @cached_property
-    def _ambiguous(self) -> tuple[frozenset[int], bool]:
+    def _ambiguous(self) -> tuple[frozenset[int | None], bool]:
         return twice_validated(self.plan.trials), repeated(self.plan)
 
     def fold_name(self, trial: Trial) -> str:

@@ -8,7 +8,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryError
@@ -16,6 +16,7 @@ from orchestrator.outcomes import Results
 from orchestrator.output_folder import summarizing
 from orchestrator.plot import Plot
 from orchestrator.run_directory import RunDirectory
+from orchestrator.selection_rules import gap_line
 from orchestrator.tables import Tables, write_tables
 
 _log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ class Summary:
         report: `report.html`; None where it or the plots could not be made.
         results: what all of it was made from.
         problem: why there is no report; empty otherwise.
+        selection: what choosing the epoch in other ways would make of the best configuration's
+            test score, in a line; empty where that is not known.
     """
 
     tables: tuple[Path, ...]
@@ -38,6 +41,7 @@ class Summary:
     report: Path | None
     results: Results
     problem: str = ""
+    selection: str = ""
 
 
 INTERRUPTED = "interrupted"
@@ -70,9 +74,10 @@ def summarize(
         raise RunDirectoryError(f"{run_dir}: no run directory: it has no plan.json")
     with summarizing(run_dir, -1 if running is None else _PATIENCE):
         tables = write_tables(run_dir)
-        if stop():
-            return Summary(tables.files, (), None, tables.results, INTERRUPTED)
-        return _illustrated(run_dir, tables, running, stop)
+        summary = Summary(tables.files, (), None, tables.results, INTERRUPTED)
+        if not stop():
+            summary = _illustrated(run_dir, tables, running, stop)
+        return replace(summary, selection=gap_line(tables.rules) if tables.rules else "")
 
 
 @functools.cache
@@ -99,7 +104,7 @@ def _illustrated(
         from orchestrator.plots import write_plots
         from orchestrator.report import write_report
 
-        plots = tuple(write_plots(tables.results, stop))
+        plots = tuple(write_plots(tables.results, stop, tables.comparisons))
         report = write_report(run_dir, plots, running=running, plan=tables.results.plan)
         return Summary(tables.files, plots, report, tables.results)
     except InterruptionError:

@@ -5,25 +5,27 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
 from features.formulas import is_formula
-from features.spec import WaveformSpec
+from features.spec import FeatureSpec, WaveformSpec
 from models.spec import InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing, shown
+from orchestrator.hyperparameters import PlateauSchedule
+from orchestrator.mapping_source import NAME, from_mapping
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
-from orchestrator.space import SPACES, Draw
+from orchestrator.space import SPACES, Chooser, Draw
 from orchestrator.specification import FORMAT_VERSION, Settings
-from orchestrator.trials import Configuration, canonical
+from orchestrator.trials import Configuration, Suggestion, canonical
 from orchestrator.validation import unknown_key, validate
 from orchestrator.yaml_source import KeyPath, YamlSource, dotted, read
 
@@ -37,20 +39,32 @@ class Sweep:
         configurations: distinct ones, in plan order.
         merged: how many equal ones were merged into others.
         source: where each value stands, for faults that only the data show.
-        folder: absolute, of the specification.
+        path: absolute, of the specification; of one that was no file, the one that its folder
+            would hold.
         import_path: folders that a user's `package.module:factory` is imported from.
         document: the specification with every default filled in, spaces as written.
         warnings: legal but surely not meant.
+        suggestions: with `search.method: optuna`, those that `configurations` are from.
+        all_features: every one that a configuration may have.
     """
 
     settings: Settings
     configurations: tuple[Configuration, ...]
     merged: int
     source: YamlSource
-    folder: Path
+    path: Path
     import_path: tuple[Path, ...]
     document: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+    all_features: tuple[FeatureSpec, ...] = ()
+
+    def suggesting(self, suggestions: Sequence[Suggestion]) -> Sweep:
+        """The sweep with other suggestions, each configuration once."""
+        found = [one.configuration for one in suggestions if one.configuration is not None]
+        distinct = tuple({configuration.id: configuration for configuration in found}.values())
+        merged = len(found) - len(distinct)
+        return replace(self, suggestions=tuple(suggestions), configurations=distinct, merged=merged)
 
     @property
     def root(self) -> Path | None:
@@ -80,10 +94,39 @@ def load_sweep(
     Raises:
         SpecificationError: with every fault.
     """
-    source = read(path)
+    return _sweep(read(path), overrides, path, path.resolve().parent, import_path)
+
+
+def sweep_of(data: Mapping[str, Any], overrides: Sequence[str], folder: Path) -> Sweep:
+    """Check a specification that is no file; see `load_sweep`.
+
+    Args:
+        data: what the file would hold.
+        overrides: `path.to.key=value`, the last wins.
+        folder: that the file would be in.
+    """
+    return _sweep(from_mapping(data), overrides, folder / NAME, folder.resolve())
+
+
+def _sweep(
+    source: YamlSource,
+    overrides: Sequence[str],
+    path: Path,
+    folder: Path,
+    import_path: Sequence[Path] = (),
+) -> Sweep:
     for option in overrides:
         source.override(option)
-    return _Reader(source, path.resolve().parent, tuple(import_path)).sweep(path)
+    return _Reader(source, folder, tuple(import_path)).sweep(path)
+
+
+def configuration_at(sweep: Sweep, chooser: Chooser) -> Configuration:
+    """The configuration in which every space has one value.
+
+    Raises:
+        SpecificationError: the values do not go together.
+    """
+    return _Reader(sweep.source, sweep.path.parent, sweep.import_path).configuration(chooser)
 
 
 def _path(text: str | None) -> Path | None:
@@ -104,13 +147,21 @@ class _Reader:
         self._check_version()
         self._check_sections()
         settings = self._settings(path)
-        random = settings is None or settings.search.method == "random"
+        random = settings is None or settings.search.method != "grid"
         draws = self._draws(settings)
         sections = {name: self._section(name, random, draws) for name in SPACE_SECTIONS}
         self._raise_faults()
         assert settings is not None
         configurations, merged = self._configurations(sections)
+        features = tuple(dict.fromkeys(c.features for c in configurations))
+        if settings.search.method == "optuna":
+            # None before it is asked; and features are extracted before that.
+            configurations, merged = [], 0
+            features = self._all_features()
         self._check_inputs(configurations)
+        self._refuse_search(settings)
+        if settings.folds.protocol == "nested":
+            self._refuse_plateau(configurations)
         self._warn_of_empty_bands(configurations)
         self._refuse_formulas(configurations)
         self._raise_faults()
@@ -125,11 +176,33 @@ class _Reader:
             configurations=tuple(distinct),
             merged=merged + len(configurations) - len(distinct),
             source=self.source,
-            folder=self.folder,
+            path=path.absolute(),
             import_path=folders,
             document=document(self.source.data, settings),
             warnings=tuple(self.warnings),
+            all_features=features,
         )
+
+    def configuration(self, chooser: Chooser) -> Configuration:
+        sections = {name: self._section(name, True, [chooser]) for name in SPACE_SECTIONS}
+        self._raise_faults()
+        configurations, _ = self._configurations(sections)
+        self._check_inputs(configurations)
+        self._refuse_formulas(configurations)
+        self._raise_faults()
+        configurations, self.faults = with_files(configurations, self.import_path, self.source)
+        self._raise_faults()
+        return configurations[0]
+
+    def _all_features(self) -> tuple[FeatureSpec, ...]:
+        """Of every branch; what is drawn from a range would be too many to extract in advance."""
+        low, high = (self._section("features", True, [Draw(probe=end)]) for end in ("low", "high"))
+        self._raise_faults()
+        if low != high:
+            found, allowed = "a range", "grid or choice with search.method: optuna"
+            self.faults.append(self.source.fault(("features",), found, allowed))
+            self._raise_faults()
+        return cast("tuple[FeatureSpec, ...]", tuple(dict.fromkeys(low[0])))
 
     def _raise_faults(self) -> None:
         if self.faults:
@@ -231,13 +304,16 @@ class _Reader:
             self.faults.append(self.source.fault(path, shown(text), "a path of UTF-8 text"))
             return str(self.folder)
 
-    def _draws(self, settings: Settings | None) -> list[Draw]:
+    def _draws(self, settings: Settings | None) -> list[Chooser]:
         if settings is None or settings.search.method == "grid":
             return [Draw()]
+        if settings.search.method == "optuna":
+            # Every branch, and the bounds: what is wrong should be found before Optuna comes to it.
+            return []
         search = settings.search
         return [Draw(search.seed, index) for index in range(search.samples or 1)]
 
-    def _section(self, name: str, random: bool, draws: list[Draw]) -> list[list[BaseModel]]:
+    def _section(self, name: str, random: bool, draws: Sequence[Chooser]) -> list[list[BaseModel]]:
         if any(fault.path == name for fault in self.faults):
             return []
         values, faults = expand_section(name, self.source, random, draws)
@@ -290,6 +366,24 @@ class _Reader:
                 found = f"{configuration.model.name} with features of {list(inputs.shape)}"
                 path = self.source.find(("model", "name"), configuration.model.name)
                 self.faults.append(self.source.fault(path, found, str(error)))
+
+    def _refuse_search(self, settings: Settings) -> None:
+        """Optuna would suggest for one test fold what validation on it has shown."""
+        if settings.search.pruner is not None and (
+            settings.search.method == "optuna" or settings.folds.protocol == "nested"
+        ):
+            found, allowed = settings.search.pruner.name, "null with method optuna or nested folds"
+            self.faults.append(self.source.fault(("search", "pruner"), found, allowed))
+        if settings.search.method == "optuna" and settings.folds.protocol == "nested":
+            allowed = "grid or random with protocol nested"
+            self.faults.append(self.source.fault(("search", "method"), "optuna", allowed))
+
+    def _refuse_plateau(self, configurations: Iterable[Configuration]) -> None:
+        """The outer trainings have no validation split that a learning rate could follow."""
+        if any(isinstance(c.train.schedule, PlateauSchedule) for c in configurations):
+            path = self.source.find(("train", "schedule", "name"), "plateau")
+            allowed = "another schedule with protocol nested, whose last trainings validate nothing"
+            self.faults.append(self.source.fault(path, "plateau", allowed))
 
     def _refuse_formulas(self, configurations: Iterable[Configuration]) -> None:
         """Text among the parameters stands in the tables as it is."""

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from features.formulas import harmless
-from orchestrator import run_summaries
+from orchestrator import outer_results, run_summaries
+from orchestrator.about import write_about
+from orchestrator.comparison_table import write_comparisons
+from orchestrator.comparisons import Comparisons, compare
 from orchestrator.configuration_scores import (
     Best,
     ConfigurationScores,
@@ -22,9 +25,17 @@ from orchestrator.configuration_scores import (
 from orchestrator.csv_files import LEAKAGE, Cell, TableFolder
 from orchestrator.errors import InterruptionError
 from orchestrator.outcomes import Entry, Outcome, Results, plan_of, read_entries
+from orchestrator.outer_results import write_outer_results
 from orchestrator.records import Status
+from orchestrator.right_answers import RightAnswers
 from orchestrator.run_directory import RunDirectory
 from orchestrator.run_sets import repeated, twice_validated
+from orchestrator.selection_rules import (
+    ConfigurationRules,
+    EpochCollection,
+    selection_rules,
+    write_selection_rules,
+)
 from orchestrator.trial_tables import HYPERPARAMETERS, hyperparameters, write_trial_tables
 from orchestrator.trials import Plan, Trial, file_name
 
@@ -36,6 +47,7 @@ STALE = (
     run_summaries.INDEX,
     "best_hyperparameters_*.csv",
     "skipped_clips.csv",
+    outer_results.NAME,
 )
 """Tables that one state of a run directory has and another has not."""
 
@@ -47,10 +59,14 @@ class Tables:
     Attributes:
         files: that were written, in order.
         results: what they were made from; plots and report need no pass of their own.
+        comparisons: of every configuration with the best.
+        rules: the best configuration by every selection rule; None while there is no best.
     """
 
     files: tuple[Path, ...]
     results: Results
+    comparisons: Comparisons
+    rules: ConfigurationRules | None
 
 
 def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tables:
@@ -72,15 +88,25 @@ def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tab
     plan = plan_of(directory)
     folder = TableFolder(directory.tables, plan.leakage_allowed)
     folder.make()
-    entries = _until(stop, read_entries(directory, plan))
+    answers, epochs = RightAnswers(plan), EpochCollection()
+    entries = _noted(_until(stop, read_entries(directory, plan)), answers.note, epochs.note)
     outcomes = write_trial_tables(folder, plan, entries)
+    results = Results(directory, plan, outcomes)
     _write_configurations(folder, plan, outcomes)
     run_summaries.write_run_summaries(folder, plan, outcomes)
     _write_best(folder, plan, outcomes)
     _write_parameters(folder, plan, outcomes)
     _write_skipped_clips(folder, plan)
+    write_outer_results(folder, plan, outcomes)
+    comparisons = compare(plan, results.values(plan.metric), answers)
+    write_comparisons(folder, comparisons)
+    rules = selection_rules(plan, epochs.by_trial)
+    write_selection_rules(folder, plan, rules)
+    write_about(folder, plan, answers.split)
     folder.remove_stale(*STALE)
-    return Tables(tuple(folder.written), Results(directory, plan, outcomes))
+    best = comparisons.best
+    of_best = next((r for r in rules if best and r.configuration.id == best.configuration.id), None)
+    return Tables(tuple(folder.written), results, comparisons, of_best)
 
 
 def best_of(results: Results) -> Best | None:
@@ -92,6 +118,13 @@ def _until(stop: Callable[[], bool], entries: Iterator[Entry]) -> Iterator[Entry
     for entry in entries:
         if stop():
             raise InterruptionError("interrupted while tables were written")
+        yield entry
+
+
+def _noted(entries: Iterator[Entry], *notes: Callable[[Entry], None]) -> Iterator[Entry]:
+    for entry in entries:
+        for note in notes:
+            note(entry)
         yield entry
 
 
@@ -121,7 +154,7 @@ def _write_configurations(folder: TableFolder, plan: Plan, outcomes: Mapping[str
             table.row([configuration.id, *settings, *scores, finished[configuration.id]])
 
 
-_Split = tuple[int | None, int, int]
+_Split = tuple[int | None, int | None, int]
 
 
 def _split(trial: Trial) -> _Split:
@@ -160,7 +193,7 @@ def _by_split(scores: ConfigurationScores, splits: list[_Split]) -> list[float |
 
 def _folds_finished(plan: Plan, outcomes: Mapping[str, Outcome]) -> dict[str, int]:
     """Number of folds of each configuration that have finished with every seed."""
-    done: dict[str, dict[tuple[int | None, int], bool]] = {}
+    done: dict[str, dict[tuple[int | None, int | None], bool]] = {}
     for trial in plan.trials:
         folds = done.setdefault(trial.configuration.id, {})
         key = (trial.test_fold, trial.fold)
@@ -199,7 +232,7 @@ def _write_parameters(folder: TableFolder, plan: Plan, outcomes: Mapping[str, Ou
     """Each model's parameter counts as its finished trials found them."""
 
     def rows() -> Iterator[tuple[str, int, int, int]]:
-        for trial in plan.trials:
+        for trial in plan.every:
             count = outcomes[trial.id].parameters
             if count is not None:
                 name = trial.configuration.model.name

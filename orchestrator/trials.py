@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -122,19 +123,59 @@ class Trial:
     Attributes:
         configuration: the point of the search space.
         test_fold: the fold that no choice sees; None without one.
-        fold: the validation fold.
+        fold: the validation fold; None for an outer trial of a nested cross-validation, which
+            trains on all folds but the test fold.
         seed: of this repeat.
     """
 
     configuration: Configuration
     test_fold: int | None
-    fold: int
+    fold: int | None
     seed: int
 
     @cached_property
     def id(self) -> str:
-        """`<configuration>-t<test fold>-f<fold>-s<seed>`, `t0` without a test fold."""
-        return f"{self.configuration.id}-t{self.test_fold or 0}-f{self.fold}-s{self.seed}"
+        """`<configuration>-t<test fold>-f<fold>-s<seed>`: `t0` without a test fold.
+
+        `fnone` without a validation fold, since there may be a fold 0.
+        """
+        fold = "none" if self.fold is None else self.fold
+        return f"{self.configuration.id}-t{self.test_fold or 0}-f{fold}-s{self.seed}"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """What Optuna has picked, and what it needs to know of that later.
+
+    Attributes:
+        configuration: None where the values picked do not go together.
+        params: value by the name of a space; of a list of values the index.
+        distributions: likewise, each as JSON text of Optuna's.
+        attributes: what its sampler has noted.
+        problem: why there is no configuration; empty otherwise.
+    """
+
+    configuration: Configuration | None
+    params: dict[str, Any]
+    distributions: dict[str, str]
+    attributes: dict[str, Any]
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The suggestion as JSON values; `from_json` reads it back equal."""
+        configuration = None if self.configuration is None else self.configuration.to_json()
+        return vars(self) | {"configuration": configuration}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Suggestion:
+        """Read what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError, KeyError, TypeError: not a suggestion of this version.
+        """
+        found = data["configuration"]
+        configuration = None if found is None else Configuration.from_json(found)
+        return cls(**data | {"configuration": configuration})
 
 
 @dataclass(frozen=True)
@@ -163,6 +204,10 @@ class Plan:
         classes: names in label order.
         clips: every clip in feature-row order.
         trials: ordered by test fold, validation fold, configuration, seed.
+        outer: with protocol `nested`, the trials of the configurations that were chosen, by test
+            fold and seed; empty until then.
+        pruned: trials that are not run, by their identity; see `search.pruner`.
+        suggestions: with `search.method: optuna`, those that have been made, in order.
         merged: how many equal configurations were merged.
         protocol: `folds.protocol`, what folds are for.
         leakage_allowed: `data.allow_leakage`; every table then says so.
@@ -178,6 +223,9 @@ class Plan:
     trials: tuple[Trial, ...]
     merged: int = 0
     protocol: Protocol = "held_out"
+    outer: tuple[Trial, ...] = ()
+    pruned: frozenset[str] = frozenset()
+    suggestions: tuple[Suggestion, ...] = ()
     leakage_allowed: bool = False
     specification: str = ""
     data: str = ""
@@ -186,6 +234,15 @@ class Plan:
     def configurations(self) -> tuple[Configuration, ...]:
         """The distinct configurations in plan order."""
         return tuple({t.configuration.id: t.configuration for t in self.trials}.values())
+
+    @property
+    def every(self) -> tuple[Trial, ...]:
+        """All trials, the outer ones last."""
+        return self.trials + self.outer
+
+    def of(self, trials: Iterable[Trial]) -> Plan:
+        """The plan with some of its trials only."""
+        return replace(self, trials=tuple(trials), outer=())
 
     @cached_property
     def trials_of(self) -> dict[str, tuple[Trial, ...]]:
@@ -203,6 +260,10 @@ class Plan:
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values; `from_json` reads it back equal."""
         index = {c.id: i for i, c in enumerate(self.configurations)}
+
+        def rows(trials: tuple[Trial, ...]) -> list[list[int | None]]:
+            return [[index[t.configuration.id], t.test_fold, t.fold, t.seed] for t in trials]
+
         return {
             "name": self.name,
             "metric": self.metric,
@@ -215,9 +276,10 @@ class Plan:
             "classes": list(self.classes),
             "clips": [[c.path, c.label, c.problem] for c in self.clips],
             "configurations": [c.to_json() for c in self.configurations],
-            "trials": [
-                [index[t.configuration.id], t.test_fold, t.fold, t.seed] for t in self.trials
-            ],
+            "trials": rows(self.trials),
+            "outer": rows(self.outer),
+            "pruned": [trial.id for trial in self.trials if trial.id in self.pruned],
+            "suggestions": [suggestion.to_json() for suggestion in self.suggestions],
         }
 
     @classmethod
@@ -228,15 +290,20 @@ class Plan:
             pydantic.ValidationError, KeyError, TypeError, ValueError: not a plan of this version.
         """
         configurations = [Configuration.from_json(c) for c in data["configurations"]]
+        trials, outer = (
+            tuple(Trial(configurations[i], test, fold, seed) for i, test, fold, seed in rows)
+            for rows in (data["trials"], data.get("outer", []))
+        )
         return cls(
             name=data["name"],
             metric=data["metric"],
             mode=data["mode"],
             classes=tuple(data["classes"]),
             clips=tuple(ClipRow(*row) for row in data["clips"]),
-            trials=tuple(
-                Trial(configurations[i], test, fold, seed) for i, test, fold, seed in data["trials"]
-            ),
+            trials=trials,
+            outer=outer,
+            pruned=frozenset(data.get("pruned", [])),
+            suggestions=tuple(map(Suggestion.from_json, data.get("suggestions", []))),
             merged=data["merged"],
             protocol=data.get("protocol", "held_out"),
             leakage_allowed=data["leakage_allowed"],

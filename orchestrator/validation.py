@@ -195,8 +195,8 @@ def _describe(annotation: Any, metadata: list[Any]) -> str:
         parts = [_describe(part, metadata) for part in get_args(annotation)]
         return " or ".join(dict.fromkeys(parts))
     if origin is list:
-        if any(getattr(m, "max_length", None) == 0 for m in metadata):
-            return "an empty list in this version"
+        if models := _models(annotation):
+            return f"a list of {listing([_tag(model) for model in models])}"
         member = _describe(get_args(annotation)[0], [])
         if any(getattr(m, "min_length", None) for m in metadata):
             return f"a list of at least one of {member.replace('a whole number', 'whole numbers')}"

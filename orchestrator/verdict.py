@@ -15,6 +15,7 @@ from enum import StrEnum
 
 from orchestrator.configuration_scores import Best, ConfigurationScores
 from orchestrator.score_text import ScoreText
+from orchestrator.statistics import sign_test
 from orchestrator.trials import Configuration
 
 CLEAR = 0.05
@@ -26,7 +27,7 @@ LEAD = 0.2
 _FEW = "too few folds to tell"
 """Where not even a lead in every fold could be told from chance."""
 
-Fold = tuple[int | None, int]
+Fold = tuple[int | None, int | None]
 
 
 class Certainty(StrEnum):
@@ -64,12 +65,12 @@ class Comparison:
     def chance(self) -> float:
         """Two-sided sign test (Dixon and Mood 1946), folds with a tie left out; 0..1.
 
+        1 where the best loses more folds than it wins: these are no evidence for its lead.
+
         >>> Comparison(0.1, wins=4, losses=0, ties=0).chance
         0.125
         """
-        n = self.wins + self.losses
-        tail = sum(math.comb(n, k) for k in range(self.wins, n + 1))
-        return min(1.0, math.ldexp(tail, 1 - n))
+        return sign_test(self.wins, self.losses) if self.wins >= self.losses else 1.0
 
     @property
     def certainty(self) -> Certainty:
@@ -214,7 +215,7 @@ def _how_many_close(verdict: Verdict) -> str:
     )
 
 
-def _by_fold(values: Iterable[tuple[int | None, int, float | None]]) -> dict[Fold, float]:
+def _by_fold(values: Iterable[tuple[int | None, int | None, float | None]]) -> dict[Fold, float]:
     found: dict[Fold, list[float]] = {}
     for test_fold, fold, value in values:
         if value is not None:

@@ -33,8 +33,8 @@ def refit(
     debug: Debug = False,
 ) -> int:
     """Train the best configuration on all data but the test fold."""
+    from orchestrator.experiment import several
     from orchestrator.interrupts import interruptible
-    from orchestrator.plan import several
     from orchestrator.progress import stderr_console
     from orchestrator.refit import refit as train
     from orchestrator.session import warned

@@ -18,12 +18,12 @@ KeyPath: TypeAlias = tuple[Key, ...]
 _MOST_NODES = 200_000
 """More than any specification needs: aliases can blow up a small file without limit."""
 
-_MOST_DEPTH = 50
+MOST_DEPTH = 50
 
 _MOST_BYTES = 1_000_000
 """Of a file: what takes PyYAML about ten seconds to read."""
 
-_MOST_BITS = 1023
+MOST_BITS = 1023
 """Of a whole number: a larger one is beyond every float, and its digits take long to make."""
 
 # YAML 1.2 core schema (yaml.org/spec/1.2.2, section 10.3.2): unlike PyYAML's 1.1 rules, `1e-3`
@@ -102,7 +102,8 @@ class YamlSource:
                 return self.options[path[:end]]
             if path[:end] in self.lines:
                 return f"{self.name}:{self.lines[path[:end]]}"
-        return f"{self.name}:1"
+        # A mapping that was no file has no lines.
+        return f"{self.name}:1" if self.lines else self.name
 
     def fault(self, path: KeyPath, found: str, allowed: str, near: str = "") -> Fault:
         """A fault at a path of this source."""
@@ -128,8 +129,8 @@ class YamlSource:
         keys = path_text.strip().split(".")
         if not equals or not all(keys):
             raise SpecificationError(f"{name}: found no path and value; allowed path.to.key=value")
-        if len(keys) > _MOST_DEPTH:
-            raise SpecificationError(f"{name}: found {len(keys)} keys; allowed {_MOST_DEPTH}")
+        if len(keys) > MOST_DEPTH:
+            raise SpecificationError(f"{name}: found {len(keys)} keys; allowed {MOST_DEPTH}")
         parsed = load(f"value: {text}\n", name)
         if list(parsed.data) != ["value"]:
             raise SpecificationError(f"{name}: found several values; allowed one")
@@ -235,8 +236,8 @@ class _Builder:
     def build(self, node: yaml.Node, path: KeyPath) -> Any:
         self.source.lines.setdefault(path, node.start_mark.line + 1)
         self._nodes += 1
-        if self._nodes > _MOST_NODES or len(path) > _MOST_DEPTH:
-            limit = f"{_MOST_NODES} values, {_MOST_DEPTH} levels"
+        if self._nodes > _MOST_NODES or len(path) > MOST_DEPTH:
+            limit = f"{_MOST_NODES} values, {MOST_DEPTH} levels"
             place = _place(self.source.name, node.start_mark.line + 1)
             raise SpecificationError(str(Fault(place, "", "too many or too deep values", limit)))
         if node.tag == "tag:yaml.org,2002:map" and isinstance(node, yaml.MappingNode):
@@ -280,7 +281,7 @@ class _Builder:
 _KINDS = {
     "null": "null",
     "bool": "true or false",
-    "int": f"a whole number below 2^{_MOST_BITS}",
+    "int": f"a whole number below 2^{MOST_BITS}",
     "float": "a number",
     "str": "text",
 }
@@ -296,7 +297,7 @@ def _scalar_value(kind: str, text: str) -> Any:
         return text.lower() == "true"
     if kind == "int":
         number = int(text, 0) if text[:2] in ("0o", "0x") else int(text)
-        if number.bit_length() > _MOST_BITS:
+        if number.bit_length() > MOST_BITS:
             raise ValueError("too large")
         return number
     if kind == "float":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -112,6 +113,12 @@ def tiny(clips: Path, **changes: Any) -> dict[str, Any]:
         },
     }
     return spec | changes
+
+
+@pytest.fixture(scope="session")
+def spec_of(clips: Path) -> Callable[..., dict[str, Any]]:
+    """The tiny specification as a mapping, changed by section."""
+    return functools.partial(tiny, clips)
 
 
 @pytest.fixture

@@ -43,6 +43,14 @@ def test_ray_is_imported_in_one_module_only() -> None:
     assert found == {"ray_executor.py"}
 
 
+@pytest.mark.parametrize("library", ["tensorboardX", "mlflow", "wandb"])
+def test_a_tracker_is_imported_in_one_module_only(library: str) -> None:
+    found = {p.name for p in FILES if any(m.split(".")[0] == library for m in imports(p))}
+    name = library.removesuffix("X").lower()
+    assert found == {f"{name}_tracker.py"}
+    assert library not in loaded("import orchestrator.runner")
+
+
 @pytest.mark.parametrize("package", ["features", "models"])
 def test_features_and_models_know_nothing_of_experiments(package: str) -> None:
     others = set(PACKAGES) - {package}
@@ -61,7 +69,10 @@ def test_training_runs_without_ray_disk_and_audio() -> None:
 
 
 def test_the_summarizer_reads_the_run_directory_only() -> None:
-    above = ("sweep", "runner", "plan", "executors", "training", "trial", "folds", "extraction")
+    above = (
+        *("sweep", "runner", "experiment", "executors", "training", "trial", "folds"),
+        "extraction",
+    )
     reached, open_ = set(), ["orchestrator.summary"]
     while open_:
         name = open_.pop()
@@ -110,7 +121,7 @@ def loaded(code: str) -> set[str]:
 def test_the_command_line_and_plans_load_no_heavy_library() -> None:
     heavy = {"torch", "ray", "sklearn", "librosa", "pandas", "scipy", "soundfile"}
     assert not loaded("import orchestrator.cli") & heavy
-    assert not loaded("import orchestrator.plan, orchestrator.capacity") & heavy
+    assert not loaded("import orchestrator.experiment, orchestrator.capacity") & heavy
     assert not loaded("import features.datasets, models.spec") & heavy
 
 

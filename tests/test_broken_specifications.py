@@ -252,9 +252,3 @@ def test_bytes_that_are_no_text(foldgrid, tmp_path: Path) -> None:
     result = foldgrid("plan", spec)
     assert result.code == 2
     assert len(result.err.splitlines()) == 1
-
-
-def test_commands_of_a_later_version_say_so(foldgrid) -> None:
-    result = foldgrid("schema")
-    assert result.code == 2
-    assert "not in this version yet" in result.err

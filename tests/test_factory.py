@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from models.build import ModelError, build_model, count_parameters
-from models.factory import FactoryError, check_factory, load_factory, source_hash
+from models.factory import FactoryError, check_factory, forget_changed, load_factory, source_hash
 from models.spec import FactorySpec, InputSpec
 
 INPUTS = InputSpec("bands", (3, 10))
@@ -111,6 +111,21 @@ def test_imports_inside_a_function_work_later(tmp_path: Path) -> None:
     )
     (tmp_path / "nets_more.py").write_text("x = 5")
     assert load_factory("nets:make", [tmp_path])((1,), 2) == 5
+
+
+def test_a_module_whose_file_has_changed_can_be_imported_again(tmp_path: Path) -> None:
+    file = tmp_path / "changing_models.py"
+    for width in (1, 22):
+        file.write_text(f"def make(input_shape, classes):\n    return {width}\n")
+        forget_changed("changing_models:make")
+        first = load_factory("changing_models:make", [tmp_path])
+        assert first((), 1) == width
+        forget_changed("changing_models:make")
+        assert load_factory("changing_models:make", [tmp_path]) is first
+    file.write_text("def make(:\n")
+    forget_changed("changing_models:make")
+    with pytest.raises(FactoryError, match="SyntaxError"):
+        load_factory("changing_models:make", [tmp_path])
 
 
 def test_an_imported_module_is_not_reloaded(folder: Path) -> None:

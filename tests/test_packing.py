@@ -18,6 +18,7 @@ from features.spec import LogMelSpec
 from models.spec import Cnn1dSpec, CnnTransformerSpec, ModelSpec
 from orchestrator.capacity import Capacity
 from orchestrator.device import limit_memory, trial_settings
+from orchestrator.experiment import load_dataset, make_experiment
 from orchestrator.forecast import Forecast
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.packing import (
@@ -32,7 +33,6 @@ from orchestrator.packing import (
     trials_per_gpu,
     worse,
 )
-from orchestrator.plan import load_dataset, make_experiment
 from orchestrator.plan_view import as_lines, as_values
 from orchestrator.probe import shortened
 from orchestrator.sweep import load_sweep

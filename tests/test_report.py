@@ -230,8 +230,8 @@ class TestPage:
         ]
         page = write(tmp_path, plan, scored(plan, [0.5] * 4, [0.75] * 4), plots)
         check_whole(page)
-        names = ("result", "setup", "summaries", "configurations", "plots", "trouble")
-        expected = ["head", *names, "environment", "repeat"]
+        names = ("result", "setup", "summaries", "configurations", "statistics", "plots")
+        expected = ["head", *names, "trouble", "environment", "repeat"]
         assert list(page.sections) == expected
         images = [value for tag, name, value in page.attributes if (tag, name) == ("img", "alt")]
         assert images == [

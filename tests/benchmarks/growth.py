@@ -106,7 +106,7 @@ def write_specification(folder: Path, trials: int) -> Path:
 
 def experiment(folder: Path) -> Any:
     """The specification with its data, as the commands make it."""
-    from orchestrator.plan import load_dataset, make_experiment
+    from orchestrator.experiment import load_dataset, make_experiment
     from orchestrator.sweep import load_sweep
 
     sweep = load_sweep(folder / "spec.yaml", ())

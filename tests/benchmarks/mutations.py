@@ -348,7 +348,7 @@ def _peak() -> int:
 
 def _warm_up(kind: str) -> None:
     """Import what the cases need, then bound what they may take."""
-    import orchestrator.plan
+    import orchestrator.experiment
     import orchestrator.runner  # noqa: F401
 
     if kind in ("specification", "run"):

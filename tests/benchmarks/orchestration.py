@@ -104,7 +104,7 @@ def inputs(spec: Path) -> Iterator[TrialInput]:
     import numpy as np
 
     from features.cache import cache_root, features_of
-    from orchestrator.plan import load_dataset, make_experiment
+    from orchestrator.experiment import load_dataset, make_experiment
     from orchestrator.sweep import load_sweep
     from orchestrator.training import SplitData
     from orchestrator.trial import TrialInput

@@ -32,7 +32,7 @@ from datetime import datetime
 from pathlib import Path
 
 from orchestrator.costs import Costs, longest_first
-from orchestrator.plan import load_dataset, make_experiment
+from orchestrator.experiment import load_dataset, make_experiment
 from orchestrator.provenance import usable_cores
 from orchestrator.remaining import makespan
 from orchestrator.sweep import load_sweep

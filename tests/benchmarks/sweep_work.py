@@ -20,8 +20,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from features.cache import cache_root, features_of
 from models.build import build_model
+from orchestrator.experiment import load_dataset, make_experiment
 from orchestrator.folds import Split
-from orchestrator.plan import load_dataset, make_experiment
 from orchestrator.provenance import usable_cores
 from orchestrator.sweep import load_sweep
 from orchestrator.trials import Configuration, Trial

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from features.clips import Clip, Dataset, DatasetError
 from features.formulas import ALLOWED, is_formula
 from features.spec import FeatureSpec
 from orchestrator.document import digest
 from orchestrator.errors import SpecificationError
-from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits
+from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits, outer_splits
+from orchestrator.nested import twins
 from orchestrator.sweep import Sweep
 from orchestrator.trials import ClipRow, Plan, Trial
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_TRIALS = 1_000_000
 
@@ -27,6 +32,7 @@ class Experiment:
         dataset: every clip.
         folds: of each clip.
         splits: in plan order.
+        outer: of a nested cross-validation, the training on all folds but each one.
         plan: the trials.
         leaks: sources or files in two folds, where `data.allow_leakage` lets them pass.
     """
@@ -37,16 +43,25 @@ class Experiment:
     splits: tuple[Split, ...]
     plan: Plan
     leaks: tuple[str, ...]
+    outer: tuple[Split, ...] = ()
 
     @property
     def features(self) -> tuple[FeatureSpec, ...]:
         """The distinct feature configurations in plan order."""
-        return tuple(dict.fromkeys(c.features for c in self.sweep.configurations))
+        return self.sweep.all_features
+
+    @cached_property
+    def trials(self) -> pd.DataFrame:
+        """The plan as a data frame: a row a trial, the first columns of `trials.csv`."""
+        # Not at module level: the command line needs none, and pandas is slow to import.
+        from orchestrator.frames import plan_frame
+
+        return plan_frame(self.plan)
 
     @property
-    def split_of(self) -> dict[tuple[int | None, int], Split]:
+    def split_of(self) -> dict[tuple[int | None, int | None], Split]:
         """The splits by `(test fold, validation fold)`."""
-        return {(split.test_fold, split.fold): split for split in self.splits}
+        return {(split.test_fold, split.fold): split for split in self.splits + self.outer}
 
     @property
     def document(self) -> dict[str, Any]:
@@ -60,14 +75,28 @@ class Experiment:
     @property
     def product(self) -> str:
         """How the number of trials comes about, in words."""
-        plan, repeats = self.plan, self.sweep.settings.repeats
+        plan, repeats, search = self.plan, self.sweep.settings.repeats, self.sweep.settings.search
         merged = f" ({plan.merged} equal ones merged)" if plan.merged else ""
+        folds = several(len(self.outer or self.splits), "fold")
+        if self.outer:
+            folds += f" x {len(self.outer) - 1} inner ones"
+        configurations = several(len(plan.configurations), "configuration") + merged
+        if search.method == "optuna":
+            made = len(plan.suggestions)
+            configurations += (
+                f" ({made} of {search.samples} suggestions of Optuna, {search.sampler})"
+            )
         factors = [
-            several(len(plan.configurations), "configuration") + merged,
-            several(len(self.splits), "fold"),
+            configurations,
+            folds,
             *([several(repeats, "repeat")] if repeats > 1 else []),
         ]
-        return f"{several(len(plan.trials), 'trial')} = {' x '.join(factors)}"
+        text = f"{several(len(plan.trials), 'trial')} = {' x '.join(factors)}"
+        if not self.outer:
+            return text
+        trainings = len(plan.trials) - len(twins(plan))
+        outer = several(len(self.outer) * repeats, "outer one")
+        return f"{text}, in {several(trainings, 'training')}; then {outer}"
 
 
 def several(number: int, noun: str) -> str:
@@ -162,11 +191,14 @@ def make_experiment(
         clips=tuple(ClipRow(c.path, c.label, problems.get(c.path, "")) for c in dataset.clips),
         trials=_trials(sweep, splits),
         merged=sweep.merged,
+        suggestions=sweep.suggestions,
         protocol=settings.folds.protocol,
         leakage_allowed=settings.data.allow_leakage,
         data=dataset.fingerprint(),
     )
-    experiment = Experiment(sweep, dataset, folds, splits, plan, tuple(found))
+    nested = settings.folds.protocol == "nested"
+    outer = outer_splits(dataset, folds, absent) if nested else ()
+    experiment = Experiment(sweep, dataset, folds, splits, plan, tuple(found), outer)
     plan = replace(plan, specification=digest(experiment.document))
     return replace(experiment, plan=plan)
 

@@ -1,0 +1,181 @@
+"""Course: what a sweep is to run next, by what its trials have given so far."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from features.clips import Clip
+from orchestrator import suggestions
+from orchestrator.configuration_scores import metric_of
+from orchestrator.costs import Costs
+from orchestrator.experiment import Experiment, make_experiment, several
+from orchestrator.ledger import Ledger
+from orchestrator.nested import Choice, choices, twins
+from orchestrator.pruning import Pruner, Stage, stage
+from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.trials import Plan, Trial
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Course:
+    """The trials of a sweep, and those that its results call for.
+
+    Attributes:
+        experiment: its plan grows with the results of a nested cross-validation or of a search.
+        ledger: of the run directory.
+        keep_failed: do not run again what failed in an earlier call.
+        values: the plan's metric of each finished trial, by its identity.
+        failed: trials that are not to be run again in this call.
+        costs: what finished trials have taken.
+    """
+
+    experiment: Experiment
+    ledger: Ledger
+    keep_failed: bool = False
+    values: dict[str, float | None] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+    _left_out: Sequence[tuple[Clip, str]] = ()
+    _curves: dict[str, Sequence[EpochRow]] = field(default_factory=dict)
+    _known: set[str] = field(default_factory=set)
+    _choices: tuple[Choice, ...] = ()
+    _stage: Stage | None = None
+
+    def __post_init__(self) -> None:
+        self.costs = Costs(self.experiment.split_of)
+        self._read(self.plan.trials)
+
+    @property
+    def plan(self) -> Plan:
+        """Every trial so far."""
+        return self.experiment.plan
+
+    @property
+    def twins(self) -> dict[str, Trial]:
+        """See `nested.twins`."""
+        return twins(self.plan)
+
+    @property
+    def stops(self) -> dict[str, int]:
+        """The epochs after which an outer trial ends, by its identity."""
+        return {trial.id: one.stop for one in self._choices for trial in one.trials}
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, as far as that is known."""
+        experiment = self.experiment
+        settings = experiment.sweep.settings
+        total = len(self.plan.trials) + len(experiment.outer) * settings.repeats
+        if settings.search.method == "optuna":
+            left = (settings.search.samples or 0) - len(experiment.sweep.suggestions)
+            total += left * len(experiment.splits) * settings.repeats
+        return total - len(self.plan.pruned)
+
+    def leave_out(self, bad: Sequence[tuple[Clip, str]]) -> None:
+        """Make the experiment anew without these clips."""
+        self._left_out = bad
+        self._make()
+
+    def note(self, record: TrialRecord) -> None:
+        """A trial has finished."""
+        self._known.add(record.trial)
+        self.values[record.trial] = metric_of(record, self.plan.metric)
+        if self.plan.protocol == "nested":
+            self._curves[record.trial] = record.epochs
+
+    def fail(self, failure: TrialFailure) -> None:
+        """A trial has failed for good."""
+        self.failed.add(failure.trial)
+
+    def advance(self) -> list[str]:
+        """Let the plan grow by what the results call for; what there is to say of it."""
+        if self.experiment.sweep.settings.search.method == "optuna":
+            lines = said = self._suggest()
+            # A suggestion may be impossible, or have been made before: then the next is asked for.
+            while said and not self.due():
+                said = self._suggest()
+                lines += said
+            return lines
+        if self._pruner is not None:
+            return self._prune(self._pruner)
+        return self._choose() if self.plan.protocol == "nested" else []
+
+    def due(self) -> list[Trial]:
+        """The trials that can run now, of two that are one training the first."""
+        stage = self.plan.every if self._stage is None else self._stage.trials
+        pending = {
+            trial.id
+            for trial in stage
+            if trial.id not in self.values and trial.id not in self.failed
+        }
+        first = {twin.id: trial for trial, twin in self.twins.items()}
+        wanted = {first.get(trial, trial) for trial in pending}
+        return [trial for trial in self.plan.every if trial.id in wanted]
+
+    @property
+    def _pruner(self) -> Pruner | None:
+        return self.experiment.sweep.settings.search.pruner
+
+    def _prune(self, pruner: Pruner) -> list[str]:
+        before = self.plan.pruned
+        settled = self.values.keys() | self.failed
+        self._stage = stage(self.plan, pruner, self.values, settled)
+        self.experiment = replace(
+            self.experiment, plan=replace(self.plan, pruned=self._stage.pruned)
+        )
+        if self._stage.pruned == before:
+            return []
+        left = {trial.configuration.id for trial in self._stage.trials} - {
+            trial.configuration.id for trial in self.plan.trials if trial.id in self.plan.pruned
+        }
+        return [f"{several(len(left), 'configuration')} of {len(self.plan.configurations)} go on"]
+
+    def _suggest(self) -> list[str]:
+        sweep = self.experiment.sweep
+        grown = suggestions.more(sweep, self.plan, self.values, self.failed)
+        new = grown.suggestions[len(sweep.suggestions) :]
+        if not new:
+            return []
+        self.experiment = replace(self.experiment, sweep=grown)
+        self._make()
+        self._read(self.plan.trials)
+        of = f"of {sweep.settings.search.samples}"
+        return [
+            f"suggestion {number} {of}: "
+            + (one.problem if one.configuration is None else one.configuration.id)
+            for number, one in enumerate(new, len(sweep.suggestions) + 1)
+        ]
+
+    def _choose(self) -> list[str]:
+        settled = self.values.keys() | self.failed
+        self._choices = choices(self.plan, self.values, self._curves, settled)
+        outer = tuple(trial for choice in self._choices for trial in choice.trials)
+        if outer == self.plan.outer:
+            return []
+        self.experiment = replace(self.experiment, plan=replace(self.plan, outer=outer))
+        self._read(outer)
+        return [
+            f"test fold {one.test_fold}: {one.best.configuration.id} is chosen,"
+            f" {several(one.stop, 'epoch')}"
+            for one in self._choices
+        ]
+
+    def _make(self) -> None:
+        experiment = self.experiment
+        self.experiment = make_experiment(experiment.sweep, experiment.dataset, self._left_out)
+
+    def _read(self, trials: Iterable[Trial]) -> None:
+        """Take in what the run directory has of trials that are new here."""
+        for trial in trials:
+            if trial.id in self._known:
+                continue
+            self._known.add(trial.id)
+            record = self.ledger.directory.record(trial)
+            if record is not None:
+                self.note(record)
+                self.costs.note_record(trial, record)
+            elif self.keep_failed and self.ledger.directory.failure(trial) is not None:
+                self.failed.add(trial.id)

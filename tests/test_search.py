@@ -1,0 +1,293 @@
+"""Search: Optuna's suggestions and configurations that are given up, from runs and from scores."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestrator import suggestions
+from orchestrator.experiment import load_dataset, make_experiment
+from orchestrator.pruning import stage
+from orchestrator.specification import HalvingPruner, WilcoxonPruner
+from orchestrator.sweep import load_sweep
+
+TRAIN: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": {"grid": [4, 8]},
+    "optimizer": {"name": "sgd", "lr": {"loguniform": [0.0001, 0.1]}},
+}
+OPTUNA: dict[str, Any] = {
+    "model": {"name": "cnn1d"},
+    "train": TRAIN,
+    "search": {"method": "optuna", "samples": 4},
+}
+
+
+def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
+    with (run_dir / "tables" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.fixture
+def run(foldgrid: Any, tmp_path: Path) -> Any:
+    """Run a specification serially; the run directory and what was said."""
+
+    def run(spec: Path, *options: object, name: str = "run", code: int = 0) -> tuple[Path, str]:
+        given = options or ("--executor", "serial")
+        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *given)
+        assert result.code == code, result.err
+        return tmp_path / name, result.out
+
+    return run
+
+
+# Optuna
+
+
+def test_a_search_goes_on_after_a_kill_as_it_would_have(
+    run, write_spec, tables_of, ray_address
+) -> None:
+    spec = write_spec(**OPTUNA)
+    whole, said = run(spec, name="whole")
+    tables = tables_of(whole)
+    assert "8 of 8 trials finished" in said
+    assert len({row["configuration"] for row in rows(whole, "trials")}) == 4
+    other, _ = run(spec, "--address", ray_address, name="other")
+    assert tables_of(other) == tables
+    # What a kill in the third suggestion leaves: the plan of three, and one of its records.
+    plan = json.loads((whole / "plan.json").read_text(encoding="utf-8"))
+    by_suggestion = [row["trial"] for row in rows(whole, "trials")[:4]]
+    for trial in (*by_suggestion[3:], *(t.replace("-f2-", "-f3-") for t in by_suggestion[2:])):
+        (whole / "trials" / trial / "result.json").unlink()
+    plan["suggestions"] = plan["suggestions"][:3]
+    plan["trials"] = [row for row in plan["trials"] if row[0] < 3]
+    kept = whole / "trials" / by_suggestion[0] / "result.json"
+    stamp = kept.stat().st_mtime_ns
+    (whole / "plan.json").write_text(json.dumps(plan), encoding="utf-8")
+    run(spec, name="whole")
+    assert tables_of(whole) == tables
+    # Without any plan the records say what was suggested.
+    (whole / "plan.json").unlink()
+    run(spec, name="whole")
+    assert tables_of(whole) == tables
+    assert kept.stat().st_mtime_ns == stamp
+
+
+def test_more_suggestions_keep_those_before(run, write_spec) -> None:
+    first, _ = run(write_spec(**OPTUNA | {"search": {"method": "optuna", "samples": 2}}))
+    before = {row["trial"] for row in rows(first, "trials")}
+    more, _ = run(write_spec(**OPTUNA), "--extend", "--executor", "serial")
+    after = {row["trial"] for row in rows(more, "trials")}
+    assert before < after
+    assert len(after) == 8
+
+
+def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) -> None:
+    (tmp_path / "fragile.py").write_text(
+        "from torch import nn\n\n"
+        "def build(input_shape, classes, width):\n"
+        "    assert width % 2, 'even'\n"
+        "    inputs = input_shape[0] * input_shape[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
+    )
+    model = {"name": "fragile:build", "params": {"width": {"randint": [1, 9]}}}
+    spec = write_spec(model=model, search={"method": "optuna", "samples": 5}, train={"epochs": 1})
+    out, said = run(spec, code=1)
+    status = {row["status"] for row in rows(out, "trials")}
+    assert status == {"finished", "failed"}
+    assert "to continue: foldgrid run" in said
+    suggested = json.loads((out / "plan.json").read_text(encoding="utf-8"))["suggestions"]
+    assert len(suggested) == 5
+
+
+def searched(write_spec: Any, samples: int, **search: Any) -> list[tuple[float, bool]]:
+    """How far from the best rate, 0.01, and whether the batch size is the good one."""
+    spec = write_spec(**OPTUNA | {"search": {"method": "optuna", "samples": samples, **search}})
+    sweep = load_sweep(spec)
+    dataset = load_dataset(sweep)
+    values: dict[str, float | None] = {}
+    while len(sweep.suggestions) < samples:
+        plan = make_experiment(sweep, dataset).plan
+        sweep = suggestions.more(sweep, plan, values, set())
+        for trial in make_experiment(sweep, dataset).plan.trials:
+            train = trial.configuration.train
+            values[trial.id] = (train.batch_size == 8) - abs(math.log10(train.optimizer.lr) + 2)
+    found = [one.configuration.train for one in sweep.suggestions if one.configuration]
+    return [(abs(math.log10(train.optimizer.lr) + 2), train.batch_size == 8) for train in found]
+
+
+def test_suggestions_come_near_what_scores_well(write_spec) -> None:
+    near = searched(write_spec, 40)
+    assert median(d for d, _ in near[-10:]) < 0.7 * median(d for d, _ in near[:10])
+    assert sum(good for _, good in near[-10:]) >= 8
+    assert near == searched(write_spec, 40)
+    assert near != searched(write_spec, 40, seed=1)
+    # Told to look for the worst, it does not come near the best.
+    far = searched(write_spec, 40, mode="min")
+    assert median(d for d, _ in far[-10:]) > 1
+
+
+@pytest.mark.parametrize("sampler", ["gp", "random"])
+def test_other_samplers_and_batches(write_spec, sampler) -> None:
+    found = searched(write_spec, 12, sampler=sampler, batch=4)
+    assert len(found) == 12
+    assert len(set(found)) > 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "allowed"),
+    [
+        ({"search": {"method": "optuna"}}, "search.samples", "a number with method optuna"),
+        ({"search": {"method": "grid", "sampler": "tpe"}}, "search.sampler", "none without"),
+        ({"folds": {"protocol": "nested"}}, "search.method", "grid or random"),
+        (
+            {"features": {"kind": "log_mel", "n_mels": {"randint": [20, 40]}}},
+            "features",
+            "grid or choice",
+        ),
+        (
+            {"search": {"method": "optuna", "samples": 3, "pruner": "halving"}},
+            "search.pruner",
+            "null with method optuna",
+        ),
+        ({"train": TRAIN | {"batch_size": {"randint": [0, 4]}}}, "train.batch_size", "from 1"),
+    ],
+)
+def test_what_a_search_cannot_have(foldgrid, write_spec, changes, path, allowed) -> None:
+    result = foldgrid("plan", write_spec(**OPTUNA | changes))
+    assert result.code == 2
+    assert path in result.err
+    assert allowed in result.err
+
+
+# Pruning
+
+
+GRID: dict[str, Any] = {
+    "model": {"name": "cnn1d"},
+    "folds": {"test": 1, "validate": [2, 3, 4]},
+    "train": {"epochs": 2, "batch_size": 8, "optimizer": {"name": "sgd", "lr": {"grid": []}}},
+}
+
+
+def grid(rates: list[float], **changes: Any) -> dict[str, Any]:
+    train = GRID["train"] | {"optimizer": {"name": "sgd", "lr": {"grid": rates}}}
+    return GRID | {"train": train} | changes
+
+
+RATES = [0.05, 1e-6, 0.01, 2e-6]
+
+
+def test_halving_gives_up_the_worse_half_fold_by_fold(run, write_spec, tables_of) -> None:
+    full, _ = run(write_spec(**grid(RATES)), name="full")
+    spec = write_spec(**grid(RATES, search={"pruner": "halving", "metric": "val_loss"}))
+    out, said = run(spec, name="halved")
+    scores: dict[str, dict[str, float]] = {}
+    for row in rows(full, "trials"):
+        scores.setdefault(row["fold"], {})[row["configuration"]] = -float(row["val_loss"])
+    status = {(row["configuration"], row["fold"]): row["status"] for row in rows(out, "trials")}
+    cut = sorted(scores["2"].values(), reverse=True)[1]
+    after_one = {c for c in scores["2"] if scores["2"][c] >= cut}
+    means = {c: scores["2"][c] + scores["3"][c] for c in after_one}
+    keep = -(-len(after_one) // 2)
+    after_two = {c for c in means if means[c] >= sorted(means.values(), reverse=True)[keep - 1]}
+    for fold, left in (("2", set(scores["2"])), ("3", after_one), ("4", after_two)):
+        assert {c for c in scores["2"] if status[c, fold] == "finished"} == left
+        assert {c for c in scores["2"] if status[c, fold] == "pruned"} == set(scores["2"]) - left
+    assert (len(after_one), len(after_two)) == (2, 1)
+    number = sum(one == "pruned" for one in status.values())
+    assert f"{12 - number} of {12 - number} trials finished, 0 failed; {number} more" in said
+    # A pruned row has no scores, and its configuration no rank.
+    pruned = [row for row in rows(out, "trials") if row["status"] == "pruned"]
+    assert not any(row["val_accuracy"] or row["error"] for row in pruned)
+    ranks = {row["configuration"]: row["rank_val_loss"] for row in rows(out, "configurations")}
+    assert {c for c, rank in ranks.items() if rank} == after_two
+    # What finished is as in the full grid; continued, or with a record lost, nothing changes.
+    wanted = {row["trial"]: row for row in rows(full, "trials")}
+    for row in rows(out, "trials"):
+        if row["status"] == "finished":
+            assert row["val_loss"] == wanted[row["trial"]]["val_loss"]
+    tables = tables_of(out)
+    (out / "trials" / rows(out, "trials")[0]["trial"] / "result.json").unlink()
+    run(spec, name="halved")
+    assert tables_of(out) == tables
+
+
+def experiment(write_spec: Any, **changes: Any) -> Any:
+    sweep = load_sweep(write_spec(**grid([0.1, 0.01, 0.001], **changes)))
+    return make_experiment(sweep, load_dataset(sweep)).plan
+
+
+@given(data=st.data(), factor=st.integers(2, 4), first=st.integers(1, 3), seeds=st.integers(1, 2))
+@settings(max_examples=60, deadline=None)
+def test_only_equal_folds_are_compared(spec_of, tmp_path_factory, data, factor, first, seeds):
+    def write(**changes: Any) -> Path:
+        from orchestrator.yaml_source import dump
+
+        path = tmp_path_factory.getbasetemp() / "pruning.yaml"
+        path.write_text(dump(spec_of(**changes)), encoding="utf-8")
+        return path
+
+    plan = experiment(write, repeats=seeds)
+    score = st.sampled_from([0.1, 0.2, 0.3])
+    scores = {trial.id: data.draw(score) for trial in plan.trials}
+    pruner = HalvingPruner(folds=first, factor=factor)
+    values: dict[str, float | None] = {}
+    for _ in range(10):
+        now = stage(plan, pruner, values, values.keys())
+        waiting = [trial for trial in now.trials if trial.id not in values]
+        # All that run now are on folds that every configuration left has in common.
+        left = {trial.configuration.id for trial in now.trials}
+        places = {
+            c: {(t.fold, t.seed) for t in now.trials if t.configuration.id == c} for c in left
+        }
+        runnable = {c for c in left if any(t.configuration.id == c for t in waiting)}
+        assert len({frozenset(places[c]) for c in runnable}) <= 1
+        if not waiting:
+            break
+        values |= {trial.id: scores[trial.id] for trial in waiting if trial.id not in now.pruned}
+    else:
+        raise AssertionError("it does not end")
+    assert values.keys() | now.pruned == scores.keys()
+    assert not values.keys() & now.pruned
+    # The best on the first folds is never given up there.
+    complete = [c for c in plan.trials_of if all(t.id in values for t in plan.trials_of[c])]
+    assert complete
+
+
+def test_wilcoxon_gives_up_what_is_worse_on_every_fold(write_spec) -> None:
+    folds = {"protocol": "cross_validation"}
+    plan = experiment(write_spec, folds=folds, repeats=2)
+    good, like, bad = plan.trials_of
+    values: dict[str, float | None] = {}
+    pruner = WilcoxonPruner(folds=2, p=0.1)
+    spread = iter(range(1000))
+    ran = 0
+    while True:
+        now = stage(plan, pruner, values, values.keys())
+        waiting = [t for t in now.trials if t.id not in values and t.id not in now.pruned]
+        if not waiting:
+            break
+        ran += len(waiting)
+        for trial in waiting:
+            step = next(spread)
+            base = {good: 0.8, like: 0.8, bad: 0.5}[trial.configuration.id]
+            values[trial.id] = base + 0.01 * ((step * 7) % 5) / 5
+    given_up = {trial.configuration.id for trial in plan.trials if trial.id in now.pruned}
+    # Two folds with two seeds are four pairs: one-sided, 1/16 at best.
+    assert given_up == {bad}
+    assert ran == 2 * 8 + 4
+    assert not stage(plan, WilcoxonPruner(folds=2, p=0.01), {}, set()).pruned
+
+
+def test_nothing_is_pruned_by_default(write_spec) -> None:
+    spec = write_spec(**grid(RATES))
+    assert load_sweep(spec).settings.search.pruner is None
