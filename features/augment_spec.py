@@ -85,6 +85,8 @@ class AugmentSpec(_Spec):
 
 def check_augment(spec: AugmentSpec, features: FeatureSpec) -> None:
     """Raise AugmentError for an augmentation that such features cannot have."""
+    if features.kind == "clip_statistics":
+        _check_statistics(spec)
     if spec.spec_augment is not None and features.kind == "waveform":
         raise AugmentError("spec_augment", "masks of a waveform", "it with a spectrogram only")
     if spec.gain is not None and features.kind not in ("waveform", "log_mel"):
@@ -95,3 +97,11 @@ def check_augment(spec: AugmentSpec, features: FeatureSpec) -> None:
         if hop > length:
             found = f"{spec.time_shift:g} with windows that leave gaps"
             raise AugmentError("time_shift", found, "windows.hop of at most windows.seconds")
+
+
+def _check_statistics(spec: AugmentSpec) -> None:
+    """Raise AugmentError for what needs the time steps that clip statistics are made over."""
+    for field in ("spec_augment", "time_shift"):
+        if getattr(spec, field) is not None:
+            found = f"{field} with features.kind clip_statistics"
+            raise AugmentError(field, found, "null: clip statistics have no time steps")

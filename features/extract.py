@@ -13,6 +13,7 @@ from features.audio import BadClip
 from features.images import as_bytes, mel_image
 from features.spec import FeatureSpec, MelImageSpec, WaveformSpec
 from features.spectrograms import log_mel, mfcc
+from features.statistics import clip_statistics
 
 EXTRACTOR_VERSION = 2
 """Part of every cache key; raised when the same parameters come to give other arrays."""
@@ -63,4 +64,5 @@ _KINDS: dict[str, Callable[[NDArray[np.float32], Any], FeatureArray]] = {
     "log_mel": log_mel,
     "mfcc": mfcc,
     "mel_image": _mel_image,
+    "clip_statistics": clip_statistics,
 }

@@ -216,6 +216,41 @@ class MfccSpec(_Mel):
         return self
 
 
+class ClipStatisticsSpec(_Mel):
+    """Mean and standard deviation over time of cepstral coefficients and zero-crossing rate.
+
+    The features of Piczak 2015, "ESC: Dataset for Environmental Sound Classification": one vector
+    a clip, whatever its length, for classifiers that know nothing of time.
+
+    Attributes:
+        n_mfcc: coefficients, from coefficient 1 upwards: 0, the clip's level, is left out; less
+            than `n_mels`.
+        f_min: lower edge of the lowest band, Hz.
+        f_max: upper edge of the highest band, Hz; null is half the rate.
+        top_db: as in `LogMelSpec`, before the cosine transform.
+        backend: the library that computes the coefficients; both agree to 0.0001.
+    """
+
+    kind: Literal["clip_statistics"] = "clip_statistics"
+    n_mfcc: Count = 12
+    f_min: Frequency = 0.0
+    f_max: Frequency | None = None
+    top_db: Range | None = 80.0
+    backend: Backend = "torchaudio"
+
+    @property
+    def shape(self) -> tuple[int]:
+        """`(2 * n_mfcc + 2,)`, in the order that `features.statistics` gives."""
+        return (2 * self.n_mfcc + 2,)
+
+    @model_validator(mode="after")
+    def _bands_exist(self) -> ClipStatisticsSpec:
+        _resolve_bands(self)
+        if self.n_mfcc >= self.n_mels:
+            raise invalid("n_mfcc", self.n_mfcc, f"less than n_mels, {self.n_mels}")
+        return self
+
+
 class MelImageSpec(_Mel):
     """A square picture of the mel spectrogram, low frequencies at the bottom, time to the right.
 
@@ -255,7 +290,7 @@ class MelImageSpec(_Mel):
         return self
 
 
-MelSpec = LogMelSpec | MfccSpec | MelImageSpec
+MelSpec = LogMelSpec | MfccSpec | MelImageSpec | ClipStatisticsSpec
 FeatureSpec = WaveformSpec | MelSpec
 
 FEATURE_KINDS: dict[str, type[FeatureSpec]] = {
@@ -263,6 +298,7 @@ FEATURE_KINDS: dict[str, type[FeatureSpec]] = {
     "log_mel": LogMelSpec,
     "mfcc": MfccSpec,
     "mel_image": MelImageSpec,
+    "clip_statistics": ClipStatisticsSpec,
 }
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from features.spec import Backend, LogMelSpec, MelSpec, MfccSpec
+from features.spec import Backend, ClipStatisticsSpec, LogMelSpec, MelSpec, MfccSpec
 
 AMIN = 1e-10
 """Power below which a band counts as silent: -100 dB."""
@@ -42,18 +42,26 @@ def mel_power(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.float6
     return _library(spec.backend).power(waveform, spec)
 
 
-def log_mel(waveform: NDArray[np.float32], spec: LogMelSpec | MfccSpec) -> NDArray[np.float32]:
+def log_mel(waveform: NDArray[np.float32], spec: LogMelSpec) -> NDArray[np.float32]:
     """Mel bands in dB with reference 1.0, `float32 [n_mels, frames]`."""
     return _decibels(waveform, spec).astype(np.float32)
 
 
 def mfcc(waveform: NDArray[np.float32], spec: MfccSpec) -> NDArray[np.float32]:
     """Mel-frequency cepstral coefficients, `float32 [n_mfcc, frames]`."""
-    decibels = _decibels(waveform, spec)
-    return _library(spec.backend).cepstrum(decibels, spec.n_mfcc).astype(np.float32)
+    return cepstrum(waveform, spec, spec.n_mfcc).astype(np.float32)
 
 
-def _decibels(waveform: NDArray[np.float32], spec: LogMelSpec | MfccSpec) -> NDArray[np.float64]:
+def cepstrum(
+    waveform: NDArray[np.float32], spec: MfccSpec | ClipStatisticsSpec, count: int
+) -> NDArray[np.float64]:
+    """The first mel-frequency cepstral coefficients, from 0 upwards, `float64 [count, frames]`."""
+    return _library(spec.backend).cepstrum(_decibels(waveform, spec), count)
+
+
+def _decibels(
+    waveform: NDArray[np.float32], spec: LogMelSpec | MfccSpec | ClipStatisticsSpec
+) -> NDArray[np.float64]:
     return _library(spec.backend).decibels(mel_power(waveform, spec), AMIN, spec.top_db)
 
 

@@ -27,7 +27,7 @@ from models.spec import (
     GoogLeNetSpec,
     InputError,
     InputSpec,
-    ModelSpec,
+    NetworkSpec,
     ResNet34Spec,
     TorchvisionSpec,
     is_weights_name,
@@ -92,7 +92,7 @@ BUILDERS: dict[str, Callable[[Any, InputSpec, int], nn.Module]] = {
     "googlenet": _googlenet,
     "resnet34": _resnet34,
 }
-"""Every model that comes with foldgrid; other names are torchvision's or a user's factory."""
+"""Every network that comes with foldgrid; other names are torchvision's or a user's factory."""
 
 
 _SIDES = (32, 64, 128, 224, 299)
@@ -100,7 +100,7 @@ _SIDES = (32, 64, 128, 224, 299)
 
 
 def build_model(
-    spec: ModelSpec, inputs: InputSpec, classes: int, *, import_path: Sequence[Path] = ()
+    spec: NetworkSpec, inputs: InputSpec, classes: int, *, import_path: Sequence[Path] = ()
 ) -> nn.Module:
     """Build and initialize a model, drawing from PyTorch's global generator.
 
@@ -138,7 +138,7 @@ def build_model(
 
 
 def build_trained(
-    spec: ModelSpec,
+    spec: NetworkSpec,
     inputs: InputSpec,
     classes: int,
     weights: Path,
@@ -205,7 +205,7 @@ def weights_path(spec: BuiltIn | TorchvisionSpec) -> Path:
     return Path(spec.weights)
 
 
-def check_weights(spec: ModelSpec, digest: str) -> None:
+def check_weights(spec: NetworkSpec, digest: str) -> None:
     """Raise WeightsError if the file of the weights is not the one that was planned with.
 
     Args:

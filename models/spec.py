@@ -17,12 +17,19 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 Init = Literal["random", "xavier", "kaiming"]
-Layout = Literal["samples", "bands", "image"]
+Layout = Literal["samples", "bands", "image", "statistics"]
 Dropout = Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
 Weights = Annotated[str, Field(strict=True, min_length=1)] | None
 
 WIDTH = 512
 """Width of `cnn_transformer`'s tokens, which the heads share out."""
+
+
+_NOT_IN_TIME: dict[Layout, str] = {"image": "images", "statistics": "clip_statistics"}
+"""Features that have no time steps."""
+
+_NO_PICTURE: dict[Layout, str] = {"samples": "waveform", "statistics": "clip_statistics"}
+"""Features that are no picture."""
 
 
 class InputError(ValueError):
@@ -35,8 +42,10 @@ class InputSpec:
 
     Attributes:
         layout: `samples` (channels are windows of a waveform), `bands` (channels are bands of
-            a spectrogram, time steps are frames) or `image` (a picture of a spectrogram).
-        shape: `(channels, time steps)` of one clip; of an image `(3, height, width)`.
+            a spectrogram, time steps are frames), `image` (a picture of a spectrogram) or
+            `statistics` (numbers of a whole clip, without time steps).
+        shape: `(channels, time steps)` of one clip; of an image `(3, height, width)`, of
+            statistics `(numbers,)`.
     """
 
     layout: Layout
@@ -105,9 +114,10 @@ class _Convolutional(_Weighted):
     """What `cnn1d` and the models built on its blocks share."""
 
     def check_input(self, spec: InputSpec) -> None:
-        """Raise InputError for images, and for features too short for the four pools."""
-        if spec.layout == "image":
-            raise InputError("features of kind waveform, log_mel or mfcc, no images")
+        """Raise InputError for images, statistics, and features too short for the four pools."""
+        if spec.layout in _NOT_IN_TIME:
+            found = _NOT_IN_TIME[spec.layout]
+            raise InputError(f"features of kind waveform, log_mel or mfcc, no {found}")
         needed = _shortest(spec.layout)
         if spec.shape[-1] < needed:
             unit = "samples" if spec.layout == "samples" else "frames"
@@ -120,9 +130,10 @@ class _Pictorial(_Weighted):
     """What the models share that look at a spectrogram as a picture."""
 
     def check_input(self, spec: InputSpec) -> None:
-        """Raise InputError for waveforms, and for pictures too small for the pools."""
-        if spec.layout == "samples":
-            raise InputError("features of kind log_mel, mfcc or mel_image, no waveform")
+        """Raise InputError for waveforms, statistics, and pictures too small for the pools."""
+        if spec.layout in _NO_PICTURE:
+            found = _NO_PICTURE[spec.layout]
+            raise InputError(f"features of kind log_mel, mfcc or mel_image, no {found}")
         self._check_size(*spec.shape[-2:])
 
     def _check_size(self, height: int, width: int) -> None:
@@ -250,9 +261,31 @@ class FactorySpec(_Spec):
     params: dict[str, Any] = Field(default_factory=dict)
 
 
+class EstimatorSpec(_Spec):
+    """A classifier of scikit-learn, which is fitted in one go and takes features of any kind.
+
+    Attributes:
+        name: `sklearn:<Estimator>`, the name of its class.
+        standardize: bring each feature to mean 0 and deviation 1 over the training split. Not by
+            default: an estimator under its own name does what it does in scikit-learn. Distances,
+            margins and gradients depend on the features' scales, trees do not.
+        params: keyword arguments of the estimator.
+    """
+
+    name: Annotated[str, Field(strict=True, pattern=r"^sklearn:\w+$")]
+    standardize: Annotated[bool, Field(strict=True)] = False
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def estimator(self) -> str:
+        """The name without `sklearn:`."""
+        return self.name.partition(":")[2]
+
+
 BuiltIn = Cnn1dSpec | CnnTransformerSpec | Cnn2dSpec | GoogLeNetSpec | ResNet34Spec
-# A name of torchvision also looks like a factory's: pydantic takes the first that fits equally.
-ModelSpec = BuiltIn | TorchvisionSpec | FactorySpec
+# Other names with a colon also look like a factory's: pydantic takes the first that fits equally.
+NetworkSpec = BuiltIn | TorchvisionSpec | FactorySpec
+ModelSpec = BuiltIn | TorchvisionSpec | EstimatorSpec | FactorySpec
 
 MODELS: dict[str, type[BuiltIn]] = {
     "cnn1d": Cnn1dSpec,
@@ -262,7 +295,7 @@ MODELS: dict[str, type[BuiltIn]] = {
     "resnet34": ResNet34Spec,
 }
 
-MODEL_NAMES = (*MODELS, "torchvision:<name>", "package.module:factory")
+MODEL_NAMES = (*MODELS, "torchvision:<name>", "sklearn:<Estimator>", "package.module:factory")
 """What `model.name` can be."""
 
 
@@ -273,4 +306,4 @@ def model_class(name: str) -> type[ModelSpec] | None:
         return MODELS.get(name)
     if package == "torchvision":
         return TorchvisionSpec
-    return None if package == "sklearn" else FactorySpec
+    return EstimatorSpec if package == "sklearn" else FactorySpec

@@ -54,7 +54,10 @@ def measure(experiment: Experiment) -> Capacity:
     clips = len(experiment.dataset.clips)
     resources = experiment.sweep.settings.resources
     gpus = visible_gpus()
-    gpu = (1.0 if gpus else 0.0) if resources.gpu == "auto" else float(resources.gpu)
+    # Estimators compute on a CPU.
+    trained = any(c.train is not None for c in experiment.plan.configurations)
+    wanted = resources.gpu if trained else 0.0
+    gpu = (1.0 if gpus else 0.0) if wanted == "auto" else float(wanted)
     return Capacity(
         feature_bytes=sum(clips * f.stored_bytes for f in experiment.features),
         store_bytes=_store_bytes(),
@@ -62,7 +65,7 @@ def measure(experiment: Experiment) -> Capacity:
         gpu=gpu,
         cores=usable_cores(),
         gpus=gpus,
-        measured=resources.gpu == "auto" and gpus > 0,
+        measured=wanted == "auto" and gpus > 0,
     )
 
 

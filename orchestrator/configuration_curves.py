@@ -62,7 +62,6 @@ def draw_configuration_curves(
     digest: RunDigest,
     runs: Sequence[ConfigurationRun],
     count: int,
-    model: str = "",
     name: str = "",
 ) -> None:
     """Training and validation loss and accuracy, one line a configuration.
@@ -72,11 +71,10 @@ def draw_configuration_curves(
         digest: of the run directory.
         runs: the best ones first.
         count: how many configurations there are, those left out included.
-        model: the one that they are of; empty for all models.
-        name: of the model in file names.
+        name: of the one model that they are of, in file names; empty for all models.
     """
-    only = runs[0].configuration.model.name if len(digest.models) == 1 else model
-    of = f"{only}: " if only else "All models: "
+    models = {run.configuration.model.name for run in runs}
+    of = f"{models.pop()}: " if len(models) == 1 else "All models: "
     folder.save(
         _figure(digest, runs, count, of),
         f"configuration_curves_{name}" if name else "configuration_curves",

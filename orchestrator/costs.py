@@ -74,10 +74,12 @@ def prior_seconds(configuration: Configuration, split: Clips) -> float:
     """A guess at the seconds of one epoch, on one core; the time of its shapes alone.
 
     A user's own model and torchvision's are taken for one of middling size, whatever their
-    parameters.
+    parameters, and so is an estimator, which is fitted in place of an epoch.
     """
     train = configuration.train
     work = _work(configuration.model, configuration.inputs)
+    if train is None:
+        return (len(split.train) + _EVALUATED * len(split.val)) * work.clip
     evaluated = len(split.val) + (len(split.test) if train.test_every_epoch else 0)
     updates = -(-len(split.train) // train.batch_size)
     clips = len(split.train) + _EVALUATED * evaluated
@@ -132,10 +134,12 @@ def _pictures(model: Cnn2dSpec, inputs: InputSpec) -> float:
 def kind(configuration: Configuration) -> str:
     """Text that is equal for configurations whose epochs take equally long on equal splits."""
     model, inputs, train = configuration.model, configuration.inputs, configuration.train
+    shapes = [model.model_dump(mode="json", exclude=_NOT_DRAWN), [inputs.layout, inputs.shape]]
+    if train is None:
+        return canonical(shapes)
     return canonical(
         [
-            model.model_dump(mode="json", exclude=_NOT_DRAWN),
-            [inputs.layout, inputs.shape],
+            *shapes,
             [train.batch_size, train.optimizer.name, train.precision, train.test_every_epoch],
             [train.deterministic, train.compile, _augmentations(train)],
         ]
@@ -219,9 +223,9 @@ class Costs:
 
     def note_end(self, trial: Trial, epochs: int) -> None:
         """Take in after how many epochs a trial has ended."""
-        if trial.configuration.train.early_stopping is not None:
+        if _stops_early(trial):
             for scope in self._scope(trial):
-                planned = trial.configuration.train.epochs
+                planned = trial.configuration.epochs
                 self._epochs.setdefault(scope, _Sum()).add(planned, epochs)
 
     def note_record(self, trial: Trial, record: TrialRecord) -> None:
@@ -235,9 +239,9 @@ class Costs:
 
     def epochs_left(self, trial: Trial, done: int = 0) -> float:
         """The epochs that a trial will still run, by how early trials like it have stopped."""
-        planned = trial.configuration.train.epochs
+        planned = trial.configuration.epochs
         most = max(planned - done, 0)
-        if trial.configuration.train.early_stopping is None:
+        if not _stops_early(trial):
             return most
         return min(max(self._share(trial) * planned - done, 1), most)
 
@@ -267,6 +271,11 @@ class Costs:
             model = configuration.model.name
             self._scopes[configuration.id] = (kind(configuration), f"model {model}", "")
         return self._scopes[configuration.id]
+
+
+def _stops_early(trial: Trial) -> bool:
+    train = trial.configuration.train
+    return train is not None and train.early_stopping is not None
 
 
 def _ratio(sums: Mapping[str, _Sum], scopes: Sequence[str], least: int) -> float:

@@ -106,10 +106,29 @@ def split_result(evaluation: Evaluation, clips: ClipSet) -> SplitResult:
     probabilities = probabilities_of(evaluation.logits)
     predicted = evaluation.logits.argmax(dim=1).numpy()
     labels = clips.labels.cpu().numpy()
+    return recorded(clips.rows, labels, predicted, probabilities, evaluation.loss)
+
+
+def recorded(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    probabilities: NDArray[np.float64],
+    loss: float,
+) -> SplitResult:
+    """Scores and predictions as they are recorded.
+
+    Args:
+        rows: of the split in the feature array, `[n]`.
+        labels: true class indices `[n]`.
+        predicted: predicted ones `[n]`.
+        probabilities: `[n, k]`, each row sums to 1.
+        loss: mean per clip.
+    """
     return SplitResult(
-        scores=metrics.score(labels, predicted, probabilities, evaluation.loss),
+        scores=metrics.score(labels, predicted, probabilities, loss),
         predictions=Predictions(
-            clips=tuple(clips.rows.tolist()),
+            clips=tuple(rows.tolist()),
             labels=tuple(labels.tolist()),
             predicted=tuple(predicted.tolist()),
             probabilities=tuple(map(tuple, probabilities.tolist())),

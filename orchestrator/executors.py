@@ -156,7 +156,7 @@ def _attempt(
     # Not at module level: torch takes seconds to import and `plan` needs none of it.
     from orchestrator.trial import TrialRun, warm_up
 
-    warm_up()
+    warm_up(trial.configuration.model)
     last = observer.last_checkpoint(trial.id)
     observer.started(trial.id, 0 if last is None else last.epoch)
     features = job.arrays[trial.configuration.features]

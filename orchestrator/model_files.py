@@ -1,4 +1,4 @@
-"""Models beside the specification: a user's code, torchvision's names, files of weights."""
+"""Models beside the specification: a user's code, other libraries' names, files of weights."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from models.spec import (
     BuiltIn,
+    EstimatorSpec,
     FactorySpec,
     InputError,
     InputSpec,
@@ -32,7 +33,7 @@ def with_files(
 ) -> tuple[list[Configuration], list[Fault]]:
     """Check what the models need beside the specification, and add its hash.
 
-    PyTorch is imported only where a model needs such a check: it takes seconds.
+    PyTorch or scikit-learn is imported only where a model needs such a check: it takes seconds.
 
     Args:
         configurations: as the specification gives them.
@@ -66,18 +67,23 @@ def _checked(
     try:
         if isinstance(model, FactorySpec):
             return _factory(model, folders)
+        if isinstance(model, EstimatorSpec):
+            return _estimator(model)
         if model.weights is None and not isinstance(model, TorchvisionSpec):
             return ""
         return _known(model, configuration.inputs)
     except _Misfit as misfit:
-        path = source.find(("model", *misfit.key), _written(model, misfit.key[0]))
+        path = source.find(("model", *misfit.key), _written(model, misfit.key))
         return source.fault(path, misfit.found, misfit.allowed, misfit.near)
 
 
-def _written(model: ModelSpec, key: str | int) -> str | None:
-    """How the value of a key ends in the specification, a path being made absolute since."""
-    value = getattr(model, str(key), None)
-    return Path(value).name if key == "weights" and value else value if key == "name" else None
+def _written(model: ModelSpec, key: KeyPath) -> object:
+    """The value of a key, or how it ends in the specification, a path being made absolute since."""
+    first, *rest = key
+    if first == "params" and not isinstance(model, BuiltIn):
+        return model.params.get(str(rest[0])) if rest else None
+    value = getattr(model, str(first), None)
+    return Path(value).name if first == "weights" and value else value if first == "name" else None
 
 
 def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
@@ -97,6 +103,16 @@ def _factory(model: FactorySpec, folders: Sequence[Path]) -> str:
         key = ("params", error.parameter) if error.parameter else ("name",)
         allowed = "a factory(input_shape, classes, **params) beside this file"
         raise _Misfit(key, f"{model.name} ({error})", allowed) from None
+
+
+def _estimator(model: EstimatorSpec) -> str:
+    from models.estimator import EstimatorError, check_estimator
+
+    try:
+        check_estimator(model)
+        return ""
+    except EstimatorError as error:
+        raise _Misfit(error.key, error.found, error.allowed, error.near) from None
 
 
 def _known(model: BuiltIn | TorchvisionSpec, inputs: InputSpec) -> str:

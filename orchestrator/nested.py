@@ -55,6 +55,8 @@ def twins(plan: Plan) -> dict[str, Trial]:
 def _blind(configuration: Configuration) -> bool:
     """Whether training goes the same way whatever the validation says."""
     train = configuration.train
+    if train is None:
+        return True
     return train.early_stopping is None and not isinstance(train.schedule, PlateauSchedule)
 
 
@@ -89,6 +91,8 @@ def choices(
 def _stop(best: Best, curves: Mapping[str, Sequence[EpochRow]]) -> int:
     """All epochs, or as many as were best for the inner folds together."""
     train = best.configuration.train
+    if train is None:
+        return 1
     if train.select == "last" and train.early_stopping is None:
         return train.epochs
     return common_epoch([curves[fold.trial.id] for fold in best.folds]) + 1

@@ -82,7 +82,7 @@ class Packing:
     """Which share of a GPU each trial gets.
 
     Attributes:
-        shares: 1 or 1/n, by position of the trial; 0 without a GPU.
+        shares: 1 or 1/n, by position of the trial; 0 without a GPU, and of an estimator.
         context: bytes of GPU memory that every process takes beside its tensors.
     """
 
@@ -98,13 +98,16 @@ def kinds(
     The kinds of the largest batches come first: should there be no time for all of them, the
     others probably need less.
 
+    Those of estimators are left out, which compute on a CPU.
+
     Args:
         trials: of a sweep.
         clips: of a split, by test and validation fold.
     """
     found: dict[str, list[int]] = {}
     for i, trial in enumerate(trials):
-        found.setdefault(_kind(trial), []).append(i)
+        if trial.configuration.train is not None:
+            found.setdefault(_kind(trial), []).append(i)
     for positions in found.values():
         positions.sort(key=lambda i: -clips[trials[i].test_fold, trials[i].fold])
     return sorted(found.values(), key=lambda positions: -_batch_bytes(trials[positions[0]]))
@@ -123,7 +126,8 @@ def _kind(trial: Trial) -> str:
 
 def _batch_bytes(trial: Trial) -> int:
     configuration = trial.configuration
-    return configuration.train.batch_size * math.prod(configuration.features.shape)
+    batch = 1 if configuration.train is None else configuration.train.batch_size
+    return batch * math.prod(configuration.features.shape)
 
 
 def trials_per_gpu(need: Need, room: Room) -> int:
@@ -158,8 +162,10 @@ def worse(one: Need | None, other: Need | None) -> Need | None:
     )
 
 
-def pack(groups: Sequence[Sequence[int]], needs: Mapping[int, Need | None], room: Room) -> Packing:
-    """The shares of all trials.
+def pack(
+    groups: Sequence[Sequence[int]], needs: Mapping[int, Need | None], room: Room, trials: int
+) -> Packing:
+    """The shares of all trials; those of no kind get none.
 
     A kind that could not be tried out gets a whole GPU: its trials will tell why. One that there
     was no time for is taken to need as much as the largest.
@@ -168,6 +174,7 @@ def pack(groups: Sequence[Sequence[int]], needs: Mapping[int, Need | None], room
         groups: positions of the trials of each kind.
         needs: by kind; None where the attempt failed, missing where there was none.
         room: what else bounds them.
+        trials: how many there are.
     """
     known = _alike(needs)
     counts = {kind: trials_per_gpu(need, room) for kind, need in known.items()}
@@ -177,7 +184,7 @@ def pack(groups: Sequence[Sequence[int]], needs: Mapping[int, Need | None], room
         count = 1 if needs.get(kind, room) is None else counts.get(kind, least)
         shares |= dict.fromkeys(group, 1 / count)
     context = max((need.context for need in known.values()), default=CONTEXT_BYTES)
-    return Packing(tuple(shares[i] for i in sorted(shares)), context)
+    return Packing(tuple(shares.get(i, 0.0) for i in range(trials)), context)
 
 
 def _alike(needs: Mapping[int, Need | None]) -> dict[int, Need]:
@@ -210,7 +217,7 @@ def memory_fraction(share: float, context: int, total: int) -> float:
 
 def sentence(packing: Packing, needs: Mapping[int, Need | None]) -> str:
     """What was chosen, for people."""
-    counts = sorted({round(1 / share) for share in packing.shares})
+    counts = sorted({round(1 / share) for share in packing.shares if share})
     span = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     chosen = f"gpu: auto: {span} trial{'' if counts == [1] else 's'} a GPU"
     known = _alike(needs).values()

@@ -85,7 +85,7 @@ def as_lines(
         lines.append(f"  {configuration.id}  {' '.join(values)}".rstrip())
     if len(plan.configurations) > _MOST_LINES:
         lines.append(f"  and {len(plan.configurations) - _MOST_LINES} more configurations")
-    epochs = sum(trial.configuration.train.epochs for trial in plan.trials)
+    epochs = sum(trial.configuration.epochs for trial in plan.trials)
     shapes = _join([list(f.shape) for f in experiment.features])
     return [
         *lines,

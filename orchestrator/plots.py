@@ -84,15 +84,7 @@ def _draw(folder: PlotFolder, digest: RunDigest, comparisons: Comparisons | None
     draw_hyperparameters(folder, digest)
     for model in digest.models:
         draw_heat_maps(folder, digest, model, names[model.name])
-    count = sum(model.count for model in digest.models)
-    draw_configuration_curves(folder, digest, digest.runs, count)
-    for model in digest.models if len(digest.models) > 1 else ():
-        if model.count > 1:
-            draw_configuration_curves(
-                folder, digest, model.runs, model.count, model.name, names[model.name]
-            )
-    for model in digest.models:
-        draw_learning_curves(folder, digest, model, names[model.name])
+    _draw_curves(folder, digest, names)
     for model in digest.models:
         draw_confusion(folder, digest, model, names[model.name], "val")
         draw_confusion(folder, digest, model, names[model.name], "test")
@@ -100,6 +92,19 @@ def _draw(folder: PlotFolder, digest: RunDigest, comparisons: Comparisons | None
         for model in digest.models:
             draw_class_curves(folder, digest, model, names[model.name], "val", kind)
             draw_class_curves(folder, digest, model, names[model.name], "test", kind)
+
+
+def _draw_curves(folder: PlotFolder, digest: RunDigest, names: dict[str, str]) -> None:
+    """How the models learn that go through epochs."""
+    models = [model for model in digest.models if model.trained]
+    runs = [run for run in digest.runs if run.configuration.train is not None]
+    if runs:
+        draw_configuration_curves(folder, digest, runs, sum(model.count for model in models))
+    for model in models if len(models) > 1 else ():
+        if model.count > 1:
+            draw_configuration_curves(folder, digest, model.runs, model.count, names[model.name])
+    for model in models:
+        draw_learning_curves(folder, digest, model, names[model.name])
 
 
 def _model_names(digest: RunDigest) -> dict[str, str]:

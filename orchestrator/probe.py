@@ -88,6 +88,7 @@ def _exclusive() -> bool:
 def shortened(given: TrialInput) -> TrialInput:
     """The same trial with as few clips as its batches allow, from its first epoch on."""
     configuration, split = given.trial.configuration, given.split
+    assert configuration.train is not None
     clips = _BATCHES * configuration.train.batch_size + 1
     val, test, twin = (
         None if rows is None else rows[:GPU_EVALUATION_BATCH]

@@ -185,7 +185,7 @@ def say(console: Console, text: str) -> None:
 
 def epochs_of(trials: Sequence[Trial]) -> dict[str, int]:
     """Epochs by trial."""
-    return {trial.id: trial.configuration.train.epochs for trial in trials}
+    return {trial.id: trial.configuration.epochs for trial in trials}
 
 
 def duration(seconds: float) -> str:

@@ -149,7 +149,7 @@ class _Trainable(tune.Trainable):
         """Take the share, and the first trial."""
         from orchestrator.trial import warm_up
 
-        warm_up()
+        warm_up(share.job.trials[config["index"]].configuration.model)
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
         self._guard = Guard()
@@ -592,8 +592,10 @@ class _Prober:
 def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Event) -> Packing:
     """The GPUs of each trial: for `gpu: auto` as many to a GPU as a short try says will fit."""
     job, nodes = share.job, _gpu_nodes()
-    whole = Packing((gpus,) * len(job.trials))
-    if job.resources.gpu != "auto" or not gpus or not nodes:
+    # An estimator computes on a CPU, whatever its neighbours in the plan have.
+    trained = [trial.configuration.train is not None for trial in job.trials]
+    whole = Packing(tuple(gpus if needs_it else 0.0 for needs_it in trained))
+    if job.resources.gpu != "auto" or not any(whole.shares) or not nodes:
         return whole
     room = _room(job, nodes)
     if room.most == 1:
@@ -603,7 +605,7 @@ def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Eve
     tried = "one trial" if len(groups) == 1 else f"trials of {min(len(groups), _MOST_PROBES)} kinds"
     observer.gpus_shared(f"gpu: auto: trying out {tried}")
     needs = _needs(share, groups, nodes, stop)
-    packing = pack(groups, needs, room)
+    packing = pack(groups, needs, room, len(job.trials))
     if not stop.is_set():
         observer.gpus_shared(sentence(packing, needs))
     return packing
@@ -827,7 +829,8 @@ def _preloaded(job: Job, cores: int) -> list[str]:
     on_cores = job.resources.gpu == 0 or (job.resources.gpu == "auto" and not visible_gpus())
     if trials < cores or job.resources.cpu > 1 or not on_cores:
         return []
-    return [__name__, "orchestrator.trial", "torch._dynamo"]
+    trained = any(trial.configuration.train is not None for trial in job.trials)
+    return [__name__, "orchestrator.trial", *(["torch._dynamo"] if trained else [])]
 
 
 def _connect(address: str | None, job: Job, folder: Path) -> None:

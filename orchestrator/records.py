@@ -47,8 +47,9 @@ class EpochRow:
 
     Attributes:
         epoch: counted from 0.
-        lr: learning rate of the epoch's first step.
-        train_loss: mean per clip over the epoch, in training mode, while the weights change.
+        lr: learning rate of the epoch's first step; None for what is fitted in one go.
+        train_loss: mean per clip over the epoch, in training mode, while the weights change; for
+            what is fitted in one go, afterwards.
         train_accuracy: likewise a running value.
         val_loss: over the whole validation split after the epoch; None without one.
         val_accuracy: likewise.
@@ -57,7 +58,7 @@ class EpochRow:
     """
 
     epoch: int
-    lr: float
+    lr: float | None
     train_loss: float
     train_accuracy: float
     val_loss: float | None
@@ -157,7 +158,7 @@ class TrialRecord:
         epochs: every epoch in order.
         val: the validation split at `epoch`; None without a validation fold.
         test: the test split at `epoch`; None without a test fold.
-        parameters: of the model.
+        parameters: of the model; None for an estimator, whose size is what it was fitted to.
         timing: when and where.
         twin: what the same training gave another trial, which validates on other clips; on its
             way to a file of its own, not part of this record's.
@@ -168,7 +169,7 @@ class TrialRecord:
     epochs: tuple[EpochRow, ...]
     val: SplitResult | None
     test: SplitResult | None
-    parameters: ParameterCount
+    parameters: ParameterCount | None
     timing: Timing
     twin: TrialRecord | None = None
 
@@ -180,7 +181,7 @@ class TrialRecord:
             "epochs": [_values(row) for row in self.epochs],
             "val": None if self.val is None else self.val.to_json(),
             "test": None if self.test is None else self.test.to_json(),
-            "parameters": _values(self.parameters),
+            "parameters": None if self.parameters is None else _values(self.parameters),
             "timing": _values(self.timing),
         }
 
@@ -191,13 +192,14 @@ class TrialRecord:
         Raises:
             KeyError, TypeError: a field is missing, unknown or of the wrong form.
         """
+        parameters = data["parameters"]
         return cls(
             trial=data["trial"],
             epoch=data["epoch"],
             epochs=tuple(EpochRow(**row) for row in data["epochs"]),
             val=None if data["val"] is None else _split_result(data["val"]),
             test=None if data["test"] is None else _split_result(data["test"]),
-            parameters=ParameterCount(**data["parameters"]),
+            parameters=None if parameters is None else ParameterCount(**parameters),
             timing=Timing(**data["timing"]),
         )
 

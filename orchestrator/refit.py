@@ -23,6 +23,7 @@ from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryEr
 from orchestrator.executors import gpus_alone
 from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import extract
+from orchestrator.hyperparameters import PlateauSchedule
 from orchestrator.ledger import Ledger
 from orchestrator.output_folder import make_folder
 from orchestrator.progress import counted
@@ -96,8 +97,8 @@ def refit(
 
 
 def _refuse_plateau(configuration: Configuration) -> None:
-    schedule = configuration.train.schedule
-    if schedule is not None and schedule.name == "plateau":
+    train = configuration.train
+    if train is not None and isinstance(train.schedule, PlateauSchedule):
         raise FoldgridError(
             f"refit of {configuration.id}: train.schedule: found plateau, which follows the"
             " validation loss, and no clip is left to validate; allowed step, cosine, one_cycle"
@@ -150,7 +151,8 @@ def _rows(experiment: Experiment) -> tuple[int | None, list[int], list[int]]:
 def _epochs(winner: Winner) -> int:
     found = (winner.directory.record(trial) for trial in winner.trials)
     curves = [record.epochs for record in found if record is not None]
-    if winner.configuration.train.select == "best":
+    train = winner.configuration.train
+    if train is not None and train.select == "best":
         return common_epoch(curves) + 1
     return median_low([len(curve) for curve in curves])
 

@@ -191,10 +191,18 @@ def _models(standing: Standing) -> Part:
 
 
 def _training(standing: Standing) -> Part:
-    selects = dict.fromkeys(c.train.select for c in standing.plan.configurations)
+    configurations = standing.plan.configurations
+    selects = dict.fromkeys(c.train.select for c in configurations if c.train)
     sentences = [_SELECT.get(select, select) for select in selects]
     words = sentences[0] if len(sentences) == 1 else "train.select varies: " + " / ".join(sentences)
-    return Part("Training", (words,), _pairs(standing.plan.configurations, "train"))
+    fitted = dict.fromkeys(c.model.name for c in configurations if c.train is None)
+    paragraphs = [words] if selects else []
+    if fitted:
+        paragraphs.append(
+            f"{listed(list(fitted))}: fitted in one go by scikit-learn, which stands as epoch 0;"
+            " training scores are those of the fitted model."
+        )
+    return Part("Training", tuple(paragraphs), _pairs(configurations, "train"))
 
 
 def _search(standing: Standing) -> Part:

@@ -181,7 +181,9 @@ def hyperparameters_table(standing: Standing) -> TableView | None:
     )
     bests = [best for _, best in found]
     paths = {path: path for path in standing.plan.varying}
-    paths |= {name: path for name, path in HYPERPARAMETERS.items() if path not in paths}
+    # An estimator has none of them, and no optimizer has all.
+    had = {path for best in bests if best for path in best.configuration.parameters}
+    paths |= {n: path for n, path in HYPERPARAMETERS.items() if path in had and path not in paths}
     rows = [(Cell(name), *(_setting(best, path) for best in bests)) for name, path in paths.items()]
     metric = standing.metric
     scores = (Cell(metric.spread(best.mean, best.std) if best else MISSING) for best in bests)

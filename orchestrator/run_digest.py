@@ -116,6 +116,11 @@ class ModelRuns:
     runs: list[ConfigurationRun] = field(default_factory=list)
     count: int = 0
 
+    @property
+    def trained(self) -> bool:
+        """Whether it goes through epochs, so that there are curves to draw."""
+        return self.runs[0].configuration.train is not None
+
 
 @dataclass(frozen=True)
 class RunDigest:

@@ -13,7 +13,8 @@ from orchestrator.validation import field_names
 from orchestrator.yaml_source import KeyPath, dotted
 
 MODEL_KEYS = (
-    *("name", "heads", "layers", "channels", "branches", "dropout", "init", "weights", "params"),
+    *("name", "heads", "layers", "channels", "branches", "dropout", "init", "weights"),
+    *("standardize", "params"),
 )
 
 

@@ -222,7 +222,7 @@ def _row(plan: Plan, of_one: ConfigurationRules, one: RuleScores) -> list[Cell]:
         plan.protocol,
         one.rule.value,
         one.rule.optimistic,
-        USED[configuration.train.select] is one.rule,
+        _used(configuration) is one.rule,
         of_one.trials,
         list(one.epochs) if one.epochs else None,
         *(_mean_and_std(one.val)),
@@ -230,6 +230,12 @@ def _row(plan: Plan, of_one: ConfigurationRules, one: RuleScores) -> list[Cell]:
         of_one.gap(one, "val"),
         of_one.gap(one, "test"),
     ]
+
+
+def _used(configuration: Configuration) -> Rule:
+    """An estimator of scikit-learn has one epoch, which is the last."""
+    train = configuration.train
+    return Rule.LAST if train is None else USED[train.select]
 
 
 def _mean_and_std(spread: Spread | None) -> list[Cell]:

@@ -312,6 +312,5 @@ class Settings(_Spec):
 
 NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
     ("data", "near_duplicates"): ("refuse",),
-    ("features", "kind"): ("clip_statistics",),
 }
 """Values that the design names and this version does not have, for a clearer message."""

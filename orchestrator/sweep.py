@@ -16,10 +16,10 @@ from pydantic import BaseModel
 from features.augment_spec import AugmentError, check_augment
 from features.formulas import is_formula
 from features.spec import FeatureSpec, WaveformSpec
-from models.spec import InputError, is_weights_name
+from models.spec import EstimatorSpec, InputError, is_weights_name
 from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing, shown
-from orchestrator.hyperparameters import PlateauSchedule
+from orchestrator.hyperparameters import PlateauSchedule, TrainSpec
 from orchestrator.mapping_source import NAME, from_mapping
 from orchestrator.model_files import with_files
 from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
@@ -153,6 +153,7 @@ class _Reader:
         self._raise_faults()
         assert settings is not None
         configurations, merged = self._configurations(sections)
+        self._refuse_training(configurations, sections["train"])
         features = tuple(dict.fromkeys(c.features for c in configurations))
         if settings.search.method == "optuna":
             # None before it is asked; and features are extracted before that.
@@ -332,9 +333,30 @@ class _Reader:
         distinct: dict[str, Configuration] = {}
         for point in _grid_first([list(product(*lists)) for lists in draws]):
             features, model, train = point
-            configuration = Configuration(features, model, train)
+            # Points that differ in their training alone are one configuration of an estimator.
+            fitted = isinstance(model, EstimatorSpec)
+            configuration = Configuration(features, model, None if fitted else train)
             distinct.setdefault(canonical(configuration.to_json()), configuration)
         return list(distinct.values()), total - len(distinct)
+
+    def _refuse_training(
+        self, configurations: Sequence[Configuration], drawn: Iterable[list[BaseModel]]
+    ) -> None:
+        """Settings of a training that no model here goes through would be believed to act."""
+        if any(configuration.train is not None for configuration in configurations):
+            return
+        asked = dict.fromkeys(
+            name
+            for values in drawn
+            for train in values
+            for name in TrainSpec.model_fields
+            if getattr(train, name) != getattr(TrainSpec(), name)
+        )
+        for name in asked:
+            path = self.source.find(("train", name))
+            found = f"{name} without a model that is trained"
+            allowed = "it with networks; an estimator of scikit-learn is fitted in one go"
+            self.faults.append(self.source.fault(path, found, allowed))
 
     def _merged(self, configurations: list[Configuration]) -> list[Configuration]:
         """Distinct ones, now that the content of files is known too."""
@@ -350,7 +372,7 @@ class _Reader:
 
     def _check_inputs(self, configurations: Iterable[Configuration]) -> None:
         pairs = {(c.features, c.model.name): c for c in configurations}
-        augmented = dict.fromkeys((c.features, c.train.augment) for c in configurations)
+        augmented = dict.fromkeys((c.features, c.train.augment) for c in configurations if c.train)
         for features, augment in augmented:
             try:
                 if augment is not None:
@@ -380,7 +402,8 @@ class _Reader:
 
     def _refuse_plateau(self, configurations: Iterable[Configuration]) -> None:
         """The outer trainings have no validation split that a learning rate could follow."""
-        if any(isinstance(c.train.schedule, PlateauSchedule) for c in configurations):
+        trained = [c.train for c in configurations if c.train is not None]
+        if any(isinstance(train.schedule, PlateauSchedule) for train in trained):
             path = self.source.find(("train", "schedule", "name"), "plateau")
             allowed = "another schedule with protocol nested, whose last trainings validate nothing"
             self.faults.append(self.source.fault(path, "plateau", allowed))

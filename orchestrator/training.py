@@ -188,7 +188,7 @@ class Fit:
         """The epoch as the second validation split sees it."""
         val = self._evaluate(twin.clips)
         assert val is not None
-        self._check_loss("validation loss", val.loss, row.lr)
+        self._check_loss("validation loss", val.loss, row.lr or 0.0)
         twin.note(self.epoch, self.model, val, None)
         return replace(row, val_loss=val.loss, val_accuracy=val.accuracy)
 

@@ -12,7 +12,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +25,17 @@ from numpy.typing import NDArray
 from features.arrays import FeatureArray
 from features.augment import Augmenter
 from models.build import build_model, check_weights, count_parameters
+from models.estimator import EstimatorError, estimator_class, make_estimator
 from models.factory import load_factory
-from models.spec import FactorySpec
+from models.spec import EstimatorSpec, FactorySpec, ModelSpec, NetworkSpec
 from models.weights import WeightsError, weights_bytes
 from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
 from orchestrator.device import choose_device, device_name, limit_memory, trial_settings
 from orchestrator.error_line import error_line
+from orchestrator.estimator_fit import EstimatorFit
+from orchestrator.hyperparameters import TrainSpec
 from orchestrator.packing import CONTEXT_BYTES
 from orchestrator.records import (
     Cause,
@@ -43,7 +46,7 @@ from orchestrator.records import (
     TrialRecord,
     Weights,
 )
-from orchestrator.seeding import derive_seeds, seed_everything
+from orchestrator.seeding import Seeds, derive_seeds, seed_everything
 from orchestrator.session_folder import CACHE_VARIABLE, name_compiled_folder
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
@@ -88,12 +91,20 @@ class TrialInput:
     keep_weights: bool = False
 
 
-def warm_up() -> None:
+def warm_up(model: ModelSpec | None = None) -> None:
     """Import what the first epoch of a process would wait seconds for, and prepare its memory.
 
     Called by the first step of a trial, before its clock starts; a worker may call it earlier.
+
+    Args:
+        model: of the trial; None for any network.
     """
     keep_freed_memory()
+    if isinstance(model, EstimatorSpec):
+        # It is the trial that reports an estimator that is not there.
+        with suppress(EstimatorError):
+            estimator_class(model.estimator)
+        return
     # The first torch optimizer of a process imports it, whether anything is compiled or not; and
     # the import makes the folder of a cache in the system's temporary one.
     if "torch._dynamo" in sys.modules or CACHE_VARIABLE in os.environ:
@@ -114,9 +125,9 @@ class TrialRun:
     nor on the checkpoint that it went on from.
 
     Attributes:
-        remark: what the user should know of a trial that goes on; empty where nothing.
+        remark: what the user should know of a trial that has not failed; empty where nothing.
         step_seconds: of the last step, what counts as training; building the model included.
-        weights: of a trial that ended well, if the input asks for them; else None.
+        weights: of a network whose trial ended well, if the input asks for them; else None.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
@@ -126,8 +137,8 @@ class TrialRun:
         self._input = trial_input
         self._rows: list[EpochRow] = []
         self._twin_rows: list[EpochRow] = []
-        self._fit: Fit | None = None
-        self._parameters = ParameterCount(0, 0)
+        self._fit: Fit | EstimatorFit | None = None
+        self._parameters: ParameterCount | None = None
         self._outcome: TrialRecord | TrialFailure | None = None
         self._device = torch.device("cpu")
         self._started = datetime.now(UTC).isoformat(timespec="microseconds")
@@ -183,7 +194,7 @@ class TrialRun:
             None where there is nothing new to save: between two due epochs, and after the end.
         """
         fit = self._fit
-        if fit is None or self._outcome is not None:
+        if not isinstance(fit, Fit) or self._outcome is not None:
             return None
         every = 1 if now else self._input.checkpoint_every
         if fit.epoch // every <= self._saved_epoch // every:
@@ -227,19 +238,22 @@ class TrialRun:
 
     def _warm_up(self) -> None:
         """Import what is needed; interrupted by a deadline, an import leaves half a package."""
-        warm_up()
+        warm_up(self._input.trial.configuration.model)
         if self._input.timeout is not None:
             importlib.import_module("torchvision")
         self._attempt_begin = time.perf_counter()
 
     def _advance(self) -> EpochRow:
         if self._fit is None:
-            self._device = choose_device(self._input.gpus)
+            trained = self._input.trial.configuration.train is not None
+            self._device = choose_device(self._input.gpus if trained else 0)
             limit_memory(self._device, self._input.gpus, self._input.gpu_context)
         with self._working():
             if self._fit is None:
                 self._fit = self._begun()
             row = self._fit.run_epoch()
+        if isinstance(self._fit, EstimatorFit):
+            self.remark = self._fit.remark
         self._rows.append(row)
         if self._fit.twin_row is not None:
             self._twin_rows.append(self._fit.twin_row)
@@ -247,11 +261,11 @@ class TrialRun:
             self._outcome = self._record(self._fit)
         return row
 
-    def _record(self, fit: Fit) -> TrialRecord:
+    def _record(self, fit: Fit | EstimatorFit) -> TrialRecord:
         with self._working():
             epoch, val, test = fit.result()
             twin = fit.twin_result() if self._input.twin else None
-        if self._input.keep_weights:
+        if self._input.keep_weights and isinstance(fit, Fit):
             self.weights = _weights(self._input.trial.id, fit)
         record = TrialRecord(
             trial=self._input.trial.id,
@@ -274,10 +288,10 @@ class TrialRun:
         )
         return replace(record, twin=of_twin)
 
-    def _begun(self) -> Fit:
+    def _begun(self) -> Fit | EstimatorFit:
         """What trains, at its first epoch or where the checkpoint was."""
         fit = self._prepare()
-        if self._input.checkpoint is None:
+        if self._input.checkpoint is None or isinstance(fit, EstimatorFit):
             return fit
         try:
             self._resume(fit, self._input.checkpoint)
@@ -290,11 +304,22 @@ class TrialRun:
             return self._prepare()
         return fit
 
-    def _prepare(self) -> Fit:
+    def _prepare(self) -> Fit | EstimatorFit:
         """Build the model and what trains it."""
         given, trial = self._input, self._input.trial
-        model_spec = trial.configuration.model
+        model, train = trial.configuration.model, trial.configuration.train
         seeds = derive_seeds(trial.seed, *(given.draws or (trial.test_fold, trial.fold)))
+        data = TrainingData(given.features, given.labels, given.split, given.classes)
+        if isinstance(model, EstimatorSpec):
+            seed = seeds.initialization
+            return EstimatorFit(make_estimator(model, seed), data, seed)
+        assert train is not None
+        return self._prepare_network(model, train, seeds, data)
+
+    def _prepare_network(
+        self, model_spec: NetworkSpec, train: TrainSpec, seeds: Seeds, data: TrainingData
+    ) -> Fit:
+        given, trial = self._input, self._input.trial
         if isinstance(model_spec, FactorySpec):
             # An import happens once in a process: what it draws must not be the model's.
             load_factory(model_spec.name, given.import_path)
@@ -303,8 +328,6 @@ class TrialRun:
         inputs = trial.configuration.inputs
         model = build_model(model_spec, inputs, given.classes, import_path=given.import_path)
         self._parameters = ParameterCount(*count_parameters(model))
-        data = TrainingData(given.features, given.labels, given.split, given.classes)
-        train = trial.configuration.train
         if train.compile:
             name_compiled_folder()
         augmenter = (
@@ -336,8 +359,9 @@ class TrialRun:
         """Time that counts as `train_seconds`, under the settings of a trial."""
         begin = time.perf_counter()
         train = self._input.trial.configuration.train
+        deterministic = train is not None and train.deterministic
         try:
-            with trial_settings(self._device, deterministic=train.deterministic):
+            with trial_settings(self._device, deterministic=deterministic):
                 yield
         finally:
             seconds = time.perf_counter() - begin

@@ -29,6 +29,7 @@ _LAYOUTS: dict[str, Layout] = {
     "log_mel": "bands",
     "mfcc": "bands",
     "mel_image": "image",
+    "clip_statistics": "statistics",
 }
 
 
@@ -39,14 +40,14 @@ class Configuration:
     Attributes:
         features: resolved feature parameters.
         model: resolved model parameters.
-        train: resolved training parameters.
+        train: resolved training parameters; None for an estimator, which has none.
         source: hash of the user's file that the model comes from, his own code or weights; empty
             for a model that comes with foldgrid and starts without weights.
     """
 
     features: FeatureSpec
     model: ModelSpec
-    train: TrainSpec
+    train: TrainSpec | None
     source: str = ""
 
     @cached_property
@@ -61,8 +62,13 @@ class Configuration:
         return f"{file_name(self.model.name)}-{digest[:8]}"
 
     @property
+    def epochs(self) -> int:
+        """The most that a trial runs; what is fitted in one go has one."""
+        return 1 if self.train is None else self.train.epochs
+
+    @property
     def inputs(self) -> InputSpec:
-        """What the model gets to see: samples, bands of a spectrogram, or a picture of one."""
+        """What the model gets to see of a clip."""
         return InputSpec(_LAYOUTS[self.features.kind], self.features.shape)
 
     @cached_property
@@ -81,8 +87,9 @@ class Configuration:
         data = {
             "features": self.features.model_dump(mode="json"),
             "model": self.model.model_dump(mode="json"),
-            "train": self.train.model_dump(mode="json"),
         }
+        if self.train is not None:
+            data["train"] = self.train.model_dump(mode="json")
         return data | {"source": self.source} if self.source else data
 
     def _placeless(self) -> dict[str, Any]:
@@ -108,10 +115,11 @@ class Configuration:
         Raises:
             pydantic.ValidationError, KeyError: not a configuration of this version.
         """
+        train = data.get("train")
         return cls(
             features=_FEATURES.validate_python(data["features"]),
             model=_MODEL.validate_python(data["model"]),
-            train=TrainSpec.model_validate(data["train"]),
+            train=None if train is None else TrainSpec.model_validate(train),
             source=data.get("source", ""),
         )
 
@@ -315,7 +323,8 @@ class Plan:
 def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
     """Dotted paths whose value differs between configurations, absence being a value.
 
-    Ordered as in the schema: features, model, train, and within each as its fields are.
+    That an estimator has no training parameters makes none of them vary. Ordered as in the
+    schema: features, model, train, and within each as its fields are.
     """
     seen: dict[str, set[object]] = {}
     for configuration in configurations:
@@ -325,8 +334,12 @@ def varying_paths(configurations: tuple[Configuration, ...]) -> tuple[str, ...]:
     for configuration in configurations:
         for path in configuration.parameters:
             counts[path] += 1
+    trained = sum(configuration.train is not None for configuration in configurations)
     varying = [
-        p for p, values in seen.items() if len(values) > 1 or counts[p] < len(configurations)
+        path
+        for path, values in seen.items()
+        if len(values) > 1
+        or counts[path] < (trained if path.startswith("train.") else len(configurations))
     ]
     return tuple(sorted(varying, key=position))
 

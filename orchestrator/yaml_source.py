@@ -312,8 +312,8 @@ def _find(node: Any, keys: KeyPath, way: KeyPath, ending: object) -> KeyPath | N
         ways = (_find(option, keys, (*way, word, i), ending) for i, option in branches)
         return next((found for found in ways if found is not None), None)
     if not keys:
-        fits = ending is None or node == ending or str(node).endswith(str(ending))
-        return way if fits else None
+        ends = isinstance(ending, str) and str(node).endswith(ending)
+        return way if ending is None or node == ending or ends else None
     if isinstance(node, dict) and keys[0] in node:
         return _find(node[keys[0]], keys[1:], (*way, keys[0]), ending)
     return None

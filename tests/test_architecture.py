@@ -62,7 +62,7 @@ def test_features_and_models_know_nothing_of_experiments(package: str) -> None:
 def test_training_runs_without_ray_disk_and_audio() -> None:
     for name in (
         *("training", "evaluation", "losses", "early_stopping", "schedules"),
-        *("batches", "optim", "seeding", "metrics", "selection"),
+        *("batches", "optim", "seeding", "metrics", "selection", "estimator_fit"),
     ):
         known = set(imports(ROOT / "orchestrator" / f"{name}.py"))
         assert not known & {"ray", "soundfile", "librosa", "pathlib", "os", "io"}, name

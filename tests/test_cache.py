@@ -25,6 +25,7 @@ from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_esc10, load_folder, load_synthetic
 from features.extract import extract
 from features.spec import (
+    ClipStatisticsSpec,
     FeatureSpec,
     LogMelSpec,
     MelImageSpec,
@@ -176,10 +177,10 @@ class TestKey:
     def test_kinds_and_backends_have_keys_of_their_own(self, dataset: Dataset, cache: Path):
         specs = [
             kind(seconds=0.5, backend=backend)
-            for kind in (LogMelSpec, MfccSpec, MelImageSpec)
+            for kind in (LogMelSpec, MfccSpec, MelImageSpec, ClipStatisticsSpec)
             for backend in ("torchaudio", "librosa")
         ]
-        assert len({get(dataset, cache, spec).key for spec in specs}) == 6
+        assert len({get(dataset, cache, spec).key for spec in specs}) == 8
 
 
 class TestEntry:

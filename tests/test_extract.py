@@ -21,8 +21,17 @@ from features.datasets import load_esc10, load_synthetic
 from features.extract import extract
 from features.images import mel_image
 from features.mel import empty_bands, filter_bank
-from features.spec import FEATURE_KINDS, FeatureSpec, LogMelSpec, MfccSpec, WaveformSpec, Windows
+from features.spec import (
+    FEATURE_KINDS,
+    ClipStatisticsSpec,
+    FeatureSpec,
+    LogMelSpec,
+    MfccSpec,
+    WaveformSpec,
+    Windows,
+)
 from features.spectrograms import log_mel, mfcc
+from features.statistics import clip_statistics, zero_crossing_rates
 
 SECOND = LogMelSpec(seconds=1.0)
 
@@ -73,12 +82,13 @@ MADE: dict[str, Callable[[NDArray[np.float32], Any], NDArray[np.float32]]] = {
     "log_mel": log_mel,
     "mfcc": mfcc,
     "mel_image": mel_image,
+    "clip_statistics": clip_statistics,
 }
 """By kind, the features before they are brought into the type that is stored."""
 
 
 def assert_agree(kind: str, waveform: NDArray[np.float32], parameters: dict[str, Any]) -> None:
-    """dB of log_mel, coefficients of mfcc and brightness of mel_image differ by 1e-4 at most."""
+    """dB, coefficients, brightness and statistics differ by 1e-4 at most."""
     ours, reference = (
         MADE[kind](waveform, FEATURE_KINDS[kind](**parameters, backend=backend))
         for backend in ("torchaudio", "librosa")
@@ -213,6 +223,56 @@ class TestMfcc:
     def test_the_first_coefficients_do_not_depend_on_their_number(self):
         few, many = (extract(tone(440), MfccSpec(seconds=1.0, n_mfcc=n)) for n in (13, 40))
         assert many[:13] == pytest.approx(few, abs=1e-5)
+
+
+class TestClipStatistics:
+    @pytest.mark.parametrize("backend", ["torchaudio", "librosa"])
+    def test_are_those_of_librosas_frames(self, backend: str):
+        import librosa
+
+        spec = ClipStatisticsSpec(seconds=1.0, n_mels=40, backend=backend)
+        for waveform in sounds(spec):
+            coefficients = librosa.feature.mfcc(
+                y=waveform.astype(np.float64),
+                sr=16_000,
+                n_mfcc=13,
+                n_fft=1024,
+                hop_length=512,
+                n_mels=40,
+                dtype=np.float64,
+            )[1:]
+            array = extract(waveform, spec)
+            assert array.shape == spec.shape == (26,)
+            assert array.dtype == np.float32
+            assert array[:12] == pytest.approx(coefficients.mean(axis=1), abs=1e-4)
+            assert array[12:24] == pytest.approx(coefficients.std(axis=1), abs=1e-4)
+
+    def test_level_alone_changes_nothing(self):
+        spec = ClipStatisticsSpec(seconds=1.0)
+        assert extract(tone(440) / 4, spec) == pytest.approx(extract(tone(440), spec), abs=1e-4)
+
+    def test_the_last_two_are_the_zero_crossing_rate(self):
+        # 400 Hz at 16 kHz: a crossing every 20 samples, in frames of 500 always 25.
+        spec = ClipStatisticsSpec(seconds=1.0, hop_length=500)
+        time = (np.arange(16_000) + 0.5) / 16_000
+        wave = np.sin(2 * np.pi * 400 * time).astype(np.float32)
+        mean, deviation = extract(wave, spec)[-2:]
+        # Before the first sample there is none.
+        assert mean == pytest.approx((800 - 1) / 16_000)
+        assert deviation == pytest.approx(np.std([24, *[25] * 31]) / 500, abs=1e-7)
+
+    def test_silence_crosses_nothing(self):
+        assert not zero_crossing_rates(np.zeros(1000, np.float32), 300).any()
+
+    @given(
+        signs=st.lists(st.sampled_from([-1, 0, 1]), min_size=1, max_size=60),
+        length=st.integers(1, 70),
+    )
+    def test_rates_are_counted_one_by_one(self, signs: list[int], length: int):
+        crossed = [i > 0 and (s < 0) != (signs[i - 1] < 0) for i, s in enumerate(signs)]
+        frames = [crossed[i : i + length] for i in range(0, len(signs), length)]
+        rates = zero_crossing_rates(np.array(signs, np.float32), length)
+        assert rates.tolist() == [sum(frame) / len(frame) for frame in frames]
 
 
 class TestBackends:

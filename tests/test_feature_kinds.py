@@ -51,7 +51,8 @@ def spec_of(write_spec, tmp_path: Path) -> Any:
         ("mfcc", {"n_mfcc": 17}, "n_mfcc: found 17; allowed at most n_mels, 16"),
         ("mfcc", {"n_mfcc": 13, "size": 64}, "size: found unknown key 'size'; allowed "),
         ("log_mel", {"n_mfcc": 13}, "n_mfcc: found unknown key 'n_mfcc'; allowed "),
-        ("clip_statistics", {}, "kind: found 'clip_statistics', which this version does not have"),
+        ("clip_statistics", {"n_mfcc": 16}, "n_mfcc: found 16; allowed less than n_mels, 16"),
+        ("clip_statistic", {}, "kind: found 'clip_statistic'; allowed "),
     ],
 )
 def test_refused_in_one_line(foldgrid, spec_of, kind, features, message) -> None:
@@ -67,13 +68,14 @@ def test_refused_in_one_line(foldgrid, spec_of, kind, features, message) -> None
         ("log_mel", "bands", (16, 8), 4 * 16 * 8),
         ("mfcc", "bands", (13, 8), 4 * 13 * 8),
         ("mel_image", "image", (3, 48, 48), 48 * 48),
+        ("clip_statistics", "statistics", (12,), 4 * 12),
     ],
 )
 def test_what_a_model_gets_and_what_is_stored(
     foldgrid, spec_of, kind: str, layout: str, shape: tuple[int, ...], stored: int
 ) -> None:
-    own = {"mfcc": {"n_mfcc": 13}, "mel_image": {"size": 48}}.get(kind, {})
-    path = spec_of(kind, **own)
+    own = {"mfcc": {"n_mfcc": 13}, "mel_image": {"size": 48}, "clip_statistics": {"n_mfcc": 5}}
+    path = spec_of(kind, **own.get(kind, {}))
     (configuration,) = load_sweep(path).configurations
     assert (configuration.inputs.layout, configuration.inputs.shape) == (layout, shape)
     plan = json.loads(foldgrid("plan", path, "--json").out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from features.spec import LogMelSpec
-from models.spec import Cnn1dSpec, CnnTransformerSpec, ModelSpec
+from models.spec import Cnn1dSpec, CnnTransformerSpec, EstimatorSpec, ModelSpec
 from orchestrator.capacity import Capacity
 from orchestrator.device import limit_memory, trial_settings
 from orchestrator.experiment import load_dataset, make_experiment
@@ -62,7 +61,8 @@ rooms = st.builds(
 
 @given(st.lists(needs, min_size=1, max_size=5), rooms)
 def test_trials_of_a_gpu_never_take_more_than_it_has(measured: list[Need], room: Room) -> None:
-    packing = pack([[i] for i in range(len(measured))], dict(enumerate(measured)), room)
+    groups = [[i] for i in range(len(measured))]
+    packing = pack(groups, dict(enumerate(measured)), room, len(measured))
     total = min(need.total for need in measured)
     for share, need in zip(packing.shares, measured, strict=True):
         if share == 1:
@@ -116,11 +116,21 @@ def test_trials_per_gpu(need: tuple[float, ...], room: Any, expected: int) -> No
 def test_kinds_that_failed_or_were_not_tried() -> None:
     small, large = (Need(n * GB, GB // 2, 24 * GB, 1.0) for n in (1, 4))
     room = Room(trials=1000, gpus=1, cores=64, cpu=1)
-    packing = pack([[0, 4], [1], [2], [3]], {0: large, 1: None, 2: small}, room)
+    packing = pack([[0, 4], [1], [2], [3]], {0: large, 1: None, 2: small}, room, 5)
     assert packing.shares == (1 / 4, 1, 1 / 13, 1 / 4, 1 / 4)
     assert packing.context == GB // 2
     assert "4.5 of 24.0 GB" in sentence(packing, {0: large, 1: None, 2: small})
-    assert pack([[0]], {0: None}, room).shares == pack([[0]], {}, room).shares == (1,)
+    assert pack([[0]], {0: None}, room, 1).shares == pack([[0]], {}, room, 1).shares == (1,)
+
+
+def test_estimators_have_no_share() -> None:
+    estimator = Trial(Configuration(FEATURES, EstimatorSpec(name="sklearn:SVC"), None), 1, 2, 0)
+    trials = [estimator, trial(), estimator]
+    assert kinds(trials, {(1, 2): 10}) == [[1]]
+    need = Need(4 * GB, GB // 2, 24 * GB, 1.0)
+    packing = pack([[1]], {0: need}, Room(trials=8, gpus=1, cores=64, cpu=1), 3)
+    assert packing.shares == (0, 1 / 4, 0)
+    assert "4 trials a GPU" in sentence(packing, {0: need})
 
 
 def test_of_two_gpus_the_smaller_counts() -> None:
@@ -231,13 +241,17 @@ def test_the_plan_says_that_a_share_is_measured(write_spec: Any) -> None:
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a GPU that is not there")
-def test_a_trial_that_cannot_be_tried_out_tells_why_itself(foldgrid: Any, write_spec: Any) -> None:
+def test_a_trial_that_cannot_be_tried_out_tells_why_itself_and_estimators_need_no_gpu(
+    foldgrid: Any, write_spec: Any
+) -> None:
     from ray.cluster_utils import Cluster
 
     head = {"num_cpus": 2, "num_gpus": 1, "object_store_memory": 100 * 2**20}
     cluster = Cluster(initialize_head=True, head_node_args=head | {"include_dashboard": False})
     try:
-        spec = write_spec(folds={"test": 1, "validate": [2]})
+        inits = {"name": "cnn1d", "init": {"grid": ["random", "xavier"]}}
+        model = {"grid": [inits, {"name": "sklearn:GaussianNB"}]}
+        spec = write_spec(folds={"test": 1, "validate": [2]}, model=model)
         out = spec.parent / "out"
         ended = foldgrid("run", spec, "--address", cluster.address, "--out", out)
     finally:
@@ -245,5 +259,6 @@ def test_a_trial_that_cannot_be_tried_out_tells_why_itself(foldgrid: Any, write_
     assert ended.code == 1
     assert "gpu: auto: trying out one trial" in ended.err
     assert "gpu: auto: 1 trial a GPU (what one needs could not be measured)" in ended.err
-    table = io.StringIO((out / "tables" / "trials.csv").read_text(encoding="utf-8"))
-    assert sum("given 1 GPU, but torch finds no CUDA device" in line for line in table) == 2
+    trials = (out / "tables" / "trials.csv").read_text(encoding="utf-8").splitlines()
+    assert sum("given 1 GPU, but torch finds no CUDA device" in line for line in trials) == 2
+    assert [",finished," in line for line in trials if line.startswith("sklearn")] == [True]

@@ -1,0 +1,204 @@
+"""Fitting one estimator of scikit-learn: without Ray, disk or audio; no epochs, but one row.
+
+`EstimatorFit` stands where `training.Fit` stands for a network: one `run_epoch`, then `result`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from features.arrays import FeatureArray
+from orchestrator.error_line import plain_line
+from orchestrator.evaluation import recorded
+from orchestrator.records import EpochRow, SplitResult
+from orchestrator.seeding import seed_everything
+from orchestrator.training import NonFiniteLoss, TrainingData
+
+
+@dataclass(frozen=True)
+class _Answers:
+    """A fitted estimator's answers on one split.
+
+    Attributes:
+        rows: of the split.
+        labels: class indices `[n]`.
+        predicted: likewise.
+        probabilities: float64 `[n, k]`, each row sums to 1.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    predicted: NDArray[np.int64]
+    probabilities: NDArray[np.float64]
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.mean(self.predicted == self.labels))
+
+    @property
+    def loss(self) -> float:
+        """As scikit-learn's `log_loss`: no probability counts as less than float64's epsilon."""
+        of_labels = self.probabilities[np.arange(len(self.labels)), self.labels]
+        return float(-np.log(np.maximum(of_labels, np.finfo(np.float64).eps)).mean())
+
+    @property
+    def result(self) -> SplitResult:
+        return recorded(self.rows, self.labels, self.predicted, self.probabilities, self.loss)
+
+
+class EstimatorFit:
+    """One estimator being fitted.
+
+    A clip's features are one vector, float64 `[d]`: in the order that they are stored in, an
+    image as one channel in 0..1. Predictions are the estimator's own. Probabilities are
+    `predict_proba`'s; where there is none (SVC, LinearSVC, Perceptron, RidgeClassifier, ...) the
+    softmax of `decision_function`, which ranks the classes as the estimator does, but whose size,
+    and so the loss, compares with no other model's.
+
+    Attributes:
+        remark: what scikit-learn warned of; empty where of nothing.
+        twin_row: the row as `SplitData.twin` sees it; None without.
+    """
+
+    def __init__(self, estimator: Any, data: TrainingData, seed: int) -> None:
+        """Prepare the fit.
+
+        Args:
+            estimator: a classifier of scikit-learn, not fitted yet.
+            data: features, labels and split.
+            seed: of numpy's global generator, for `random_state: null`.
+
+        Raises:
+            ValueError: an empty split.
+        """
+        for name in ("train", "val", "test", "twin"):
+            rows = getattr(data.split, name)
+            if rows is not None and not len(rows):
+                raise ValueError(f"the {name} split has no clips")
+        self.remark = ""
+        self._estimator = estimator
+        self._data = data
+        self._seed = seed
+        self._fitted = False
+        self._val: _Answers | None = None
+        self._twin: _Answers | None = None
+        self.twin_row: EpochRow | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether the estimator has been fitted."""
+        return self._fitted
+
+    def run_epoch(self) -> EpochRow:
+        """Fit on the training split, then answer on it and on the validation split.
+
+        `train_loss` and `train_accuracy` are those of the fitted estimator on the clips that it
+        was fitted to, which for many is a perfect score.
+
+        Raises:
+            NonFiniteLoss: training or validation loss is nan.
+            ValueError: the estimator refuses the features, or its answers have another shape.
+        """
+        seed_everything(self._seed)
+        split = self._data.split
+        rows = split.train
+        with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
+            # Also what it has warned of in an earlier trial of this process.
+            warnings.simplefilter("always")
+            self._estimator.fit(self._matrix(rows), self._data.labels[rows])
+            train = self._answers(rows)
+            self._val, self._twin = (
+                None if part is None else self._answers(part) for part in (split.val, split.twin)
+            )
+        self.remark = _remark(caught)
+        self._fitted = True
+        _check_loss("loss", train.loss)
+        if self._twin is not None:
+            self.twin_row = _row(train, self._twin)
+        return _row(train, self._val)
+
+    def result(self) -> tuple[int, SplitResult | None, SplitResult | None]:
+        """Epoch 0, and the validation and test splits; the latter is evaluated here, once.
+
+        Raises:
+            RuntimeError: nothing has been fitted.
+            NonFiniteLoss: the test loss is nan.
+        """
+        if not self._fitted:
+            raise RuntimeError("no epoch has been run")
+        val = None if self._val is None else self._val.result
+        if self._data.split.test is None:
+            return 0, val, None
+        with threadpool_limits(1):
+            test = self._answers(self._data.split.test)
+        _check_loss("test loss", test.loss)
+        return 0, val, test.result
+
+    def twin_result(self) -> tuple[int, SplitResult | None]:
+        """Epoch 0, and the second validation split.
+
+        Raises:
+            RuntimeError: nothing has been fitted, or there is no such split.
+        """
+        if self._twin is None:
+            raise RuntimeError("no second validation split")
+        return 0, self._twin.result
+
+    def _matrix(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The features of some clips, float64 `[n, d]`; never those of the others."""
+        found: FeatureArray = self._data.features[rows]
+        matrix = found.reshape(len(rows), -1).astype(np.float64)
+        return matrix / 255 if found.dtype == np.uint8 else matrix
+
+    def _answers(self, rows: NDArray[np.int64]) -> _Answers:
+        matrix, k = self._matrix(rows), self._data.classes
+        if hasattr(self._estimator, "predict_proba"):
+            probabilities = np.asarray(self._estimator.predict_proba(matrix), np.float64)
+        else:
+            probabilities = _softmax(self._estimator.decision_function(matrix))
+        if probabilities.shape != (len(rows), k):
+            found = f"estimator gave scores {list(probabilities.shape)}"
+            raise ValueError(f"{found}, expected [{len(rows)}, {k}]")
+        predicted = np.asarray(self._estimator.predict(matrix), np.int64)
+        return _Answers(rows, self._data.labels[rows], predicted, probabilities)
+
+
+def _row(train: _Answers, val: _Answers | None) -> EpochRow:
+    if val is not None:
+        _check_loss("validation loss", val.loss)
+    return EpochRow(
+        epoch=0,
+        lr=None,
+        train_loss=train.loss,
+        train_accuracy=train.accuracy,
+        val_loss=None if val is None else val.loss,
+        val_accuracy=None if val is None else val.accuracy,
+    )
+
+
+def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows that sum to 1; of two classes scikit-learn gives one score, the second one's."""
+    if scores.ndim == 1:
+        scores = np.column_stack([np.zeros_like(scores), scores])
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
+
+
+def _remark(caught: list[warnings.WarningMessage]) -> str:
+    lines = (
+        plain_line(f"{one.category.__name__}: {next(iter(str(one.message).splitlines()), '')}")
+        for one in caught
+    )
+    return "; ".join(dict.fromkeys(lines))
+
+
+def _check_loss(name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise NonFiniteLoss(f"{name} is {value}")
