@@ -1,11 +1,11 @@
 """Experiments: specification, plan, execution, run directory and tables.
 
-    from orchestrator import load_spec, plan, run, read_run
+    from orchestrator import load_model, load_spec, plan, run, read_run
 
 `load_spec` reads and checks a specification, `plan` says what it would run, `run` runs it or goes
 on with it, and `read_run` opens what a run left on disk, its tables as pandas data frames.
-`load_model` opens what `foldgrid export` has written. What a user can mend raises a
-`FoldgridError`, whose message has one line a fault.
+`load_model` loads the winner of a run directory, or of an exported folder, to answer for new
+clips. What a user can mend raises a `FoldgridError`, whose message has one line a fault.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     from orchestrator.sweep import Sweep
 
 _HOME = {
+    "load_model": "exported_folder",
     "load_spec": "api",
     "plan": "api",
     "run": "api",
     "read_run": "api",
-    "load_model": "exported_folder",
     "Best": "configuration_scores",
     "Experiment": "experiment",
     "FoldgridError": "errors",

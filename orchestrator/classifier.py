@@ -147,7 +147,7 @@ class Classifier:
 
     def _probabilities(self, features: Iterator[FeatureArray]) -> NDArray[np.float64]:
         """The mean of the models' probabilities `[n, k]`."""
-        _, train = self.trained.configuration.network
+        train = self.trained.train
         found = [np.empty((0, len(self.classes)))]
         while part := list(islice(features, _AT_ONCE)):
             clips = _clip_set(np.stack(part), self._device)
@@ -194,11 +194,10 @@ def _clip_set(stored: FeatureArray, device: torch.device) -> ClipSet:
 
 
 def _loaded(trained: TrainedModel, weights: Path) -> nn.Module:
-    configuration = trained.configuration
     try:
         return build_trained(
-            configuration.network[0],
-            configuration.inputs,
+            trained.network,
+            trained.configuration.inputs,
             len(trained.classes),
             weights,
             import_path=trained.import_path,

@@ -47,8 +47,6 @@ Out = Annotated[Path | None, typer.Option(metavar="DIR", help="Run directory [re
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 
-_LATER = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
-
 
 def main() -> None:
     """Run the command line and exit with its code."""

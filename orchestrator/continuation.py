@@ -63,8 +63,8 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
     raise _other(directory, lines)
 
 
-def left_out(experiment: Experiment, stored: Plan) -> list[tuple[Clip, str]]:
-    """The clips that a run directory's plan has left out, each with its problem."""
+def left_out_before(experiment: Experiment, stored: Plan) -> list[tuple[Clip, str]]:
+    """The clips that the plan of a run directory has left out, each with its problem."""
     problems = {c.path: c.problem for c in stored.clips if c.problem}
     return [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
 

@@ -120,7 +120,7 @@ def _description(trained: TrainedModel, winner: Winner, weights: list[str]) -> d
         "kind": trained.kind,
         "classes": list(trained.classes),
         "weights": weights,
-        "configuration": _portable(trained.configuration).to_json(),
+        "configuration": _portable(trained).to_json(),
         "input": {
             "layout": trained.configuration.inputs.layout,
             "shape": list(trained.configuration.inputs.shape),
@@ -139,13 +139,13 @@ def _description(trained: TrainedModel, winner: Winner, weights: list[str]) -> d
     }
 
 
-def _portable(configuration: Configuration) -> Configuration:
-    """Without the place of a file of weights that the training once started from."""
-    model, _ = configuration.network
+def _portable(trained: TrainedModel) -> Configuration:
+    """Its configuration, without the place of the weights that it was started from."""
+    model = trained.network
     if isinstance(model, FactorySpec) or model.weights is None:
-        return configuration
+        return trained.configuration
     name = PurePath(model.weights).name
-    return replace(configuration, model=model.model_copy(update={"weights": name}))
+    return replace(trained.configuration, model=model.model_copy(update={"weights": name}))
 
 
 def _readme(trained: TrainedModel, winner: Winner, name: str, onnx: bool) -> str:

@@ -38,13 +38,18 @@ class KeptWeights:
             scores: the plan's metric of each trial that has finished before.
         """
         self._ledger = ledger
-        self._plan = plan
-        self._keep = keep
+        # Folds that choose for themselves have no best configuration in common.
+        self._keep = "none" if keep == "best" and plan.protocol == "nested" else keep
         self._scores = dict(scores)
+        self._best: str | None = None
+        self.grow(plan)
+
+    def grow(self, plan: Plan) -> None:
+        """Take a plan that has more trials now, or has pruned some."""
+        self._plan = plan
         self._configuration = {trial.id: trial.configuration.id for trial in plan.trials}
         self._place = {c.id: i for i, c in enumerate(plan.configurations)}
-        self._best: str | None = None
-        if keep == "best":
+        if self._keep == "best":
             for trials in plan.trials_of.values():
                 if any(trial.id in plan.pruned for trial in trials):
                     self._drop(trials[0].configuration.id)
@@ -80,7 +85,7 @@ class KeptWeights:
 
     def _compare(self, trials: Sequence[Trial]) -> None:
         """Let a configuration whose trials have all finished be the best, or drop it."""
-        if any(trial.id not in self._scores for trial in trials):
+        if self._rank(trials[0].configuration.id) is None:
             return
         configuration = trials[0].configuration.id
         if self._lost(configuration):
@@ -101,10 +106,12 @@ class KeptWeights:
         return best is not None and best < rank
 
     def _rank(self, configuration: str) -> tuple[float, int] | None:
-        """What `best_configuration` ranks by; None while a trial is missing."""
-        scores = scores_of(self._plan.trials_of[configuration], self._scores)
+        """What `best_configuration` ranks by; None while a trial is missing that will be run."""
+        trials = self._plan.trials_of[configuration]
+        scores = scores_of(trials, self._scores)
         if not scores.complete:
-            return None
+            pruned = any(trial.id in self._plan.pruned for trial in trials)
+            return (math.inf, self._place[configuration]) if pruned else None
         return sort_key(scores.mean, self._plan.mode), self._place[configuration]
 
     def _drop(self, configuration: str) -> None:

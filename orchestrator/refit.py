@@ -16,13 +16,14 @@ from features.arrays import FeatureArray
 from orchestrator import atomic
 from orchestrator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from orchestrator.common_epoch import common_epoch
-from orchestrator.continuation import left_out, refuse_other
+from orchestrator.continuation import left_out_before, refuse_other
 from orchestrator.csv_files import CsvWriter
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import FoldgridError, InterruptionError, RunDirectoryError, TrainingError
 from orchestrator.executors import gpus_alone
 from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import extract
+from orchestrator.hyperparameters import PlateauSchedule
 from orchestrator.ledger import Ledger
 from orchestrator.output_folder import make_folder
 from orchestrator.progress import counted
@@ -96,8 +97,8 @@ def refit(
 
 
 def _refuse_plateau(configuration: Configuration) -> None:
-    schedule = configuration.network[1].schedule
-    if schedule is not None and schedule.name == "plateau":
+    train = configuration.train
+    if train is not None and isinstance(train.schedule, PlateauSchedule):
         raise FoldgridError(
             f"refit of {configuration.id}: train.schedule: found plateau, which follows the"
             " validation loss, and no clip is left to validate; allowed step, cosine, one_cycle"
@@ -108,11 +109,12 @@ def _refuse_plateau(configuration: Configuration) -> None:
 def _experiment(winner: Winner) -> Experiment:
     """The experiment of the run directory, with the clips as they were."""
     specification = winner.directory.path / "spec.yaml"
-    sweep = restored(load_sweep(specification, (), origin(specification)), winner.directory)
+    sweep = load_sweep(specification, (), origin(specification))
+    sweep = restored(sweep, winner.directory)
     experiment = make_experiment(sweep, load_dataset(sweep))
     refuse_other(experiment, winner.directory, extend=False)
-    bad = left_out(experiment, winner.plan)
-    return make_experiment(sweep, experiment.dataset, bad) if bad else experiment
+    clips = left_out_before(experiment, winner.plan)
+    return make_experiment(sweep, experiment.dataset, clips) if clips else experiment
 
 
 def _input(winner: Winner, experiment: Experiment, array: FeatureArray) -> TrialInput:
@@ -149,7 +151,8 @@ def _rows(experiment: Experiment) -> tuple[int | None, list[int], list[int]]:
 def _epochs(winner: Winner) -> int:
     found = (winner.directory.record(trial) for trial in winner.trials)
     curves = [record.epochs for record in found if record is not None]
-    if winner.configuration.network[1].select == "best":
+    train = winner.configuration.train
+    if train is not None and train.select == "best":
         return common_epoch(curves) + 1
     return median_low([len(curve) for curve in curves])
 

@@ -21,7 +21,7 @@ from features.spec import FeatureSpec
 from orchestrator import tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.continuation import left_out, refuse_other, write_specification
+from orchestrator.continuation import left_out_before, refuse_other, write_specification
 from orchestrator.costs import Costs, longest_first
 from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
@@ -211,7 +211,9 @@ class _Run:
             stored = None
         if stored is None:
             return self._features()
-        self.course.leave_out(left_out(self.experiment, stored))
+        clips = left_out_before(self.experiment, stored)
+        if clips:
+            self.course.leave_out(clips)
         return {}
 
     def _store(self) -> None:
@@ -241,9 +243,11 @@ class _Run:
         self, pending: list[Trial], arrays: dict[FeatureSpec, FeatureArray], trackers: Tracking
     ) -> None:
         """Run what is left, and then what that has chosen."""
+        keep = self.experiment.sweep.settings.execution.keep_weights
+        kept = KeptWeights(self.ledger, self.experiment.plan, keep, self.course.values)
         with executor(self.options) as running:
             while pending and not self.stop.is_set():
-                self._execute(running, pending, arrays, trackers)
+                self._execute(running, pending, arrays, trackers, kept)
                 if self.stop.is_set():
                     break
                 for line in self.course.advance():
@@ -251,6 +255,7 @@ class _Run:
                     say(self.console, line)
                 self.ledger.write_plan(self.experiment.plan)
                 trackers.grow(self.experiment.plan)
+                kept.grow(self.experiment.plan)
                 pending = self.course.due()
 
     def _execute(
@@ -259,6 +264,7 @@ class _Run:
         pending: list[Trial],
         arrays: dict[FeatureSpec, FeatureArray],
         trackers: Tracking,
+        kept: KeptWeights,
     ) -> None:
         costs = self.course.costs
         saved = self.ledger.saved_epochs(pending)
@@ -273,10 +279,15 @@ class _Run:
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
             unstarted = {trial.id for trial in pending}
-            keep = self.experiment.sweep.settings.execution.keep_weights
-            kept = KeptWeights(self.ledger, self.experiment.plan, keep, scores)
             observer = _Writer(
-                self.ledger, self.course, kept, progress, renewal, trackers, unstarted, job.twins
+                self.ledger,
+                self.course,
+                kept,
+                progress,
+                renewal,
+                trackers,
+                unstarted,
+                job.twins,
             )
             running.run(job, observer, self.stop)
 

@@ -262,7 +262,8 @@ class ExecutionSpec(_Spec):
         storage: a folder that the driver and every worker see; checkpoints go there directly and
             not through the driver. `~` and `${VAR}` expand.
         keep_weights: whose weights to keep in the run directory: the best configuration's (and,
-            until all its folds have finished, any other's), every trial's, or nobody's.
+            until all its folds have finished, any other's), every trial's, or nobody's. With
+            protocol nested, where each fold chooses, `best` is nobody's.
     """
 
     max_failures: Whole = 2

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from models.spec import NetworkSpec
+    from orchestrator.hyperparameters import TrainSpec
     from orchestrator.trials import Configuration
 
 Kind = Literal["ensemble", "refit"]
@@ -32,3 +34,19 @@ class TrainedModel:
     kind: Kind
     weights: tuple[Path, ...]
     import_path: tuple[Path, ...] = ()
+
+    @property
+    def network(self) -> NetworkSpec:
+        """The model's parameters; what weights are kept of is a network."""
+        # Not at module level: the command line imports this one for every command.
+        from models.spec import EstimatorSpec
+
+        model = self.configuration.model
+        assert not isinstance(model, EstimatorSpec)
+        return model
+
+    @property
+    def train(self) -> TrainSpec:
+        """How it was trained."""
+        assert self.configuration.train is not None
+        return self.configuration.train

@@ -127,7 +127,7 @@ class TrialRun:
     Attributes:
         remark: what the user should know of a trial that has not failed; empty where nothing.
         step_seconds: of the last step, what counts as training; building the model included.
-        weights: of a trial that ended well, if the input asks for them; else None.
+        weights: of a network whose trial ended well, if the input asks for them; else None.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.spec import EstimatorSpec
 from orchestrator.configuration_scores import ConfigurationScores, best_configuration, scores_of
 from orchestrator.errors import RunDirectoryError, listing, nearest
 from orchestrator.outcomes import Results
@@ -64,11 +65,11 @@ def find_winner(run_dir: Path, configuration: str | None = None) -> Winner:
     scores = scores_of(plan.trials_of[configuration], values)
     if not scores.folds:
         raise RunDirectoryError(f"{run_dir}: found no finished trial of {configuration}")
-    name = scores.configuration.model.name
-    if name.startswith("sklearn:"):
+    model = scores.configuration.model
+    if isinstance(model, EstimatorSpec):
         raise RunDirectoryError(
-            f"{run_dir}: found {name} as the model of {configuration}, whose fit is not kept;"
-            " allowed a network (--configuration names another one)"
+            f"{run_dir}: found {model.name} as the model of {configuration}, whose fit is not"
+            " kept; allowed a network (--configuration names another one)"
         )
     planned = len(plan.every) - len(plan.pruned)
     return Winner(results.directory, plan, scores, planned - len(results.finished))
@@ -99,6 +100,11 @@ def import_path(run_dir: Path) -> tuple[Path, ...]:
 
 
 def _of_folds(winner: Winner) -> tuple[Path, ...]:
+    if winner.plan.protocol == "nested":
+        raise RunDirectoryError(
+            f"{winner.directory.path}: found protocol nested, where each test fold has chosen a"
+            " configuration of its own; allowed --model refit, after foldgrid refit"
+        )
     paths = [winner.directory.weights_file(trial.id) for trial in winner.trials]
     missing = [path for path in paths if not path.is_file()]
     if missing:

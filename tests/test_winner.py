@@ -417,6 +417,34 @@ class TestRefit:
         assert "the clips are not those that the run directory was made from" in result.err
 
 
+class TestOtherProtocolsAndModels:
+    def test_a_nested_cross_validation_gives_one_model_of_all_folds(
+        self, foldgrid, write_spec, clips: Path, tmp_path: Path
+    ) -> None:
+        train = TRAIN | {"epochs": 1}
+        spec = write_spec(train=train, folds={"protocol": "nested"}, model={"name": "cnn1d"})
+        out, clip = tmp_path / "run", clips / "low" / "1-0.wav"
+        assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+        assert not list(out.glob("trials/*/weights.safetensors"))
+        result = foldgrid("predict", out, clip)
+        assert result.code == 2
+        assert "found protocol nested" in result.err
+        result = foldgrid("refit", out)
+        assert result.code == 0, result.err
+        assert "1 epoch on 36 clips of folds 1, 2, 3, 4" in result.out
+        assert foldgrid("predict", out, clip, "--model", "refit").code == 0
+
+    def test_an_estimator_is_refused_by_name(self, foldgrid, write_spec, clips, tmp_path) -> None:
+        spec = write_spec(model={"name": "sklearn:GaussianNB"}, train={})
+        out = tmp_path / "run"
+        assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
+        for arguments in (["refit", out], ["export", out, tmp_path / "exported"]):
+            result = foldgrid(*arguments)
+            assert result.code == 2
+            assert "found sklearn:GaussianNB as the model of sklearn-GaussianNB-" in result.err
+            assert "whose fit is not kept; allowed a network" in result.err
+
+
 NETS = """
 from torch import nn
 
