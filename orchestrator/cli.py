@@ -19,6 +19,7 @@ from orchestrator.interrupts import EXIT_CODE, watched
 from orchestrator.streams import lasting
 
 if TYPE_CHECKING:
+    from features.near_duplicates import NearDuplicate
     from orchestrator.plan import Experiment
     from orchestrator.runner import RunResult
 
@@ -226,6 +227,7 @@ def _experiment(spec: Path, overrides: list[str] | None) -> Experiment:
 @app.command()
 def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Extract the features of a specification into the cache."""
+    from orchestrator import leakage
     from orchestrator.errors import SpecificationError
     from orchestrator.extraction import bad_clip_lines, extract
     from orchestrator.interrupts import interruptible
@@ -235,6 +237,7 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
     console = stderr_console(quiet)
     experiment = _experiment(spec, overrides)
     faults: list[str] = []
+    near: tuple[NearDuplicate, ...] = ()
     for feature in experiment.features:
         with warned(console), interruptible() as stop:
             extraction = extract(experiment, feature, console, stop.is_set)
@@ -243,8 +246,12 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
         print(f"{feature.kind}: {shape} {extraction.array.dtype}, {how}, key {extraction.key}")
         bad = [(left.clip, left.problem) for left in extraction.bad]
         faults += bad_clip_lines(experiment.sweep, bad)
+        near = extraction.near_duplicates
     if faults and experiment.sweep.settings.data.on_bad_clip == "refuse":
         raise SpecificationError(*faults)
+    with warned(console):
+        found = leakage.guarded(experiment, near).plan.near_duplicates
+        leakage.warn(experiment.dataset.clips, found)
     return 0
 
 
