@@ -27,10 +27,10 @@ BITS = 32
 LOWEST_RATE = 5500
 """Hz; audio at a lower one lacks the upper bands and has no fingerprint."""
 
-_HIGH_RATE = 32_000
+_HIGH_RATE = 22_050
 """Hz."""
 
-_WINDOW = 0.048
+_WINDOW = 0.0464
 """Seconds of a window (Hann)."""
 
 _SIDE = 5
@@ -45,7 +45,7 @@ _SILENT = 1e-9
 _INAUDIBLE = 1e-5
 """Energy beside that of the clip's loudest step that counts as silence, too: -50 dB."""
 
-_BLOCK = 64
+_BLOCK = 128
 """Windows that are transformed at a time: what a processor's cache holds."""
 
 
@@ -96,7 +96,7 @@ def _decimated(waveform: NDArray[np.float32], rate: float) -> tuple[NDArray[np.f
         first, second, third, last = (waveform[i : i + 2 * count - 1 : 2] for i in range(4))
         half = second + third
         # Higher up there is little sound, and it is far from the bands.
-        if rate < _HIGH_RATE:
+        if rate <= _HIGH_RATE:
             half *= 3
             half += first
             half += last
