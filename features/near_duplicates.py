@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from features.clips import Clip
 from features.fingerprint import BITS, Fingerprint
 
-_KEYS = (0x000FFFFF, 0x03FFFFC0, 0xFFFFF000)
+_KEYS = (0x0007FFFF, 0x01FFFFC0, 0xFFFFE000)
 """Bits of a word that are looked up as a whole: a copy has errors, but not in all of them."""
 
 _NEIGHBOURS = 64
@@ -28,15 +28,18 @@ _FEWEST_HITS = 3
 _MOST_DISTANCES = 4
 """Distances at which two clips are compared: those with the most equal keys."""
 
-_LEAST_SIMILAR = 0.75
-"""Share of equal bits in a copy that has suffered; half of them are equal by chance."""
+_EXPECTED = 0.85
+"""Share of equal bits in a copy; half of them are equal by chance."""
 
-_EVIDENCE = 300.0
+_EVIDENCE = 350.0
 """Binary logarithm of the likelihood ratio, copy against chance, from which on two stretches are
 called near-identical. Bits depend on each other, so that it has to be that much."""
 
-_FEWEST_CHANGES = 100
-"""Changes of a bit from word to word in a stretch. A single click has few; so has a tone."""
+_FEWEST_WORDS = 12
+"""Different ones in a stretch: a click in silence has two or three."""
+
+_LEAST_VARIETY = 0.5
+"""Share of different words in a stretch: a steady tone repeats a few, any sound of nature none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,13 @@ def near_duplicates(
     """
     distinct = {clips[i].sha256: i for i in sorted(fingerprints, reverse=True)}
     indices = sorted(distinct.values())
+    if not indices:
+        return ()
     prints = [fingerprints[i] for i in indices]
     found = []
     for first, second, distances in _candidates(prints):
         best = max(_compared(prints[first], prints[second], d) for d in distances)
-        if best.evidence >= _EVIDENCE and best.similarity >= _LEAST_SIMILAR:
+        if best.evidence >= _EVIDENCE:
             found.append(NearDuplicate(indices[first], indices[second], best.similarity))
     return tuple(found)
 
@@ -84,7 +89,7 @@ def _candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, list[
 
     At distance `d` word `i` of the first belongs to word `i + d` of the second.
     """
-    longest = max((len(mark.words) for mark in prints), default=0)
+    longest = max(len(mark.words) for mark in prints)
     # Distances of two pairs are never neighbours.
     span = 2 * longest + 2
     hits = np.concatenate([_hits(prints, key, span) for key in _KEYS])
@@ -138,7 +143,7 @@ def _index(
         keys.append(words[own])
         owners.append(np.full(len(own), owner, np.int64))
         steps.append(own.astype(np.int64))
-    every = np.concatenate(keys) if keys else np.zeros(0, np.uint32)
+    every = np.concatenate(keys)
     order = np.argsort(every, kind="stable")
     return every[order], np.concatenate(owners)[order], np.concatenate(steps)[order]
 
@@ -157,25 +162,34 @@ class _Stretch:
 
 
 def _compared(first: Fingerprint, second: Fingerprint, distance: int) -> _Stretch:
-    """The stretch of most evidence, at a distance in steps."""
-    begin = max(0, -distance)
-    end = min(len(first.words), len(second.words) - distance)
-    here, there = slice(begin, end), slice(begin + distance, end + distance)
-    words = first.words[here]
-    heard = first.heard[here] & second.heard[there]
-    equal = np.where(heard, BITS - _ones(words ^ second.words[there]), 0)
-    unequal = np.where(heard, BITS - equal, 0)
-    gain = equal * np.log2(2 * _LEAST_SIMILAR) + unequal * np.log2(2 - 2 * _LEAST_SIMILAR)
+    """The stretch of most evidence at a distance in steps, or half a step less or more."""
+    return max(_at(first, second, distance, distance + more) for more in (-1, 0, 1))
+
+
+def _at(first: Fingerprint, second: Fingerprint, distance: int, other: int) -> _Stretch:
+    """The stretch of most evidence where words of the first lie between two of the second.
+
+    Bits that differ between the two say nothing of what is between them, and do not count.
+    """
+    begin = max(0, -distance, -other)
+    end = min(len(first.words), len(second.words) - max(distance, other))
+    own, one, two = (slice(begin + d, end + d) for d in (0, distance, other))
+    words = first.words[own]
+    unknown = second.words[one] ^ second.words[two]
+    heard = first.heard[own] & second.heard[one] & second.heard[two]
+    unequal = np.where(heard, _ones((words ^ second.words[one]) & ~unknown), 0)
+    equal = np.where(heard, BITS - _ones(unknown), 0) - unequal
+    gain = equal * np.log2(2 * _EXPECTED) + unequal * np.log2(2 - 2 * _EXPECTED)
     total = np.concatenate([[0.0], np.cumsum(gain)])
     evidence = total - np.minimum.accumulate(total)
     stop = int(evidence.argmax())
-    start = int(total[: stop + 1].argmin())
-    part = slice(start, stop)
-    bits = int(equal[part].sum() + unequal[part].sum())
-    changes = int(_ones(words[part][1:] ^ words[part][:-1])[heard[part][1:]].sum())
-    if not bits or changes < _FEWEST_CHANGES:
+    part = slice(int(total[: stop + 1].argmin()), stop)
+    told = words[part][heard[part]]
+    different = len(np.unique(told))
+    if different < max(_FEWEST_WORDS, _LEAST_VARIETY * len(told)):
         return _Stretch(0.0, 0.0)
-    return _Stretch(float(evidence[stop]), int(equal[part].sum()) / bits)
+    same = int(equal[part].sum())
+    return _Stretch(float(evidence[stop]), same / (same + int(unequal[part].sum())))
 
 
 def _ones(words: NDArray[np.uint32]) -> NDArray[np.int64]:
