@@ -44,30 +44,38 @@ class BadClip(ValueError):  # noqa: N818 - the clip is bad, the program did not 
 
 
 def read_clip(dataset: Dataset, clip: Clip, sample_rate: int) -> NDArray[np.float32]:
-    """Decode a clip, whatever its extension says: WAV, FLAC, OGG, MP3 and what libsndfile knows.
-
-    Args:
-        dataset: where the clip is from.
-        clip: one of its clips.
-        sample_rate: Hz, of the result.
-
-    Returns:
-        `float32 [samples]`, mono (the mean of the channels); -1..1 except for files that hold
-        floating-point numbers beyond.
+    """Decode a clip and bring it to a rate, Hz: `float32 [samples]`; see `read_waveform`.
 
     Raises:
         BadClip: what `decode` raises, or a rate that cannot be converted.
         DatasetError: the file's content is not that of `clip.sha256` any more.
         OSError: the file cannot be read.
     """
+    return resample(*read_waveform(dataset, clip), sample_rate)
+
+
+def read_waveform(dataset: Dataset, clip: Clip) -> tuple[NDArray[np.float32], int]:
+    """Decode a clip, whatever its extension says: WAV, FLAC, OGG, MP3 and what libsndfile knows.
+
+    Args:
+        dataset: where the clip is from.
+        clip: one of its clips.
+
+    Returns:
+        `float32 [samples]`, mono (the mean of the channels), -1..1 except for files that hold
+        floating-point numbers beyond; and its rate, Hz.
+
+    Raises:
+        BadClip: what `decode` raises.
+        DatasetError: the file's content is not that of `clip.sha256` any more.
+        OSError: the file cannot be read.
+    """
     if dataset.root is None:
-        waveform, rate = synthetic.render(clip.path)
-    else:
-        content = (dataset.root / clip.path).read_bytes()
-        if hashlib.sha256(content).hexdigest() != clip.sha256:
-            raise DatasetError(f"{dataset.root / clip.path}: changed while it was in use")
-        waveform, rate = decode(content)
-    return resample(waveform, rate, sample_rate)
+        return synthetic.render(clip.path)
+    content = (dataset.root / clip.path).read_bytes()
+    if hashlib.sha256(content).hexdigest() != clip.sha256:
+        raise DatasetError(f"{dataset.root / clip.path}: changed while it was in use")
+    return decode(content)
 
 
 @dataclass(frozen=True)
@@ -96,8 +104,12 @@ def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
     decoded = decode_all(content)
     if decoded.problem:
         raise BadClip(decoded.problem)
-    samples = decoded.samples
-    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1), decoded.rate
+    return mono(decoded.samples), decoded.rate
+
+
+def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The mean of the channels, `float32 [frames]` of `[frames, channels]`."""
+    return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
 
 
 def decode_all(content: bytes) -> Decoded:

@@ -28,10 +28,12 @@ from features.arrays import FeatureArray
 from features.claims import abandoned, claimed
 from features.clips import Clip, Dataset
 from features.extract import EXTRACTOR_VERSION
+from features.fingerprint import FINGERPRINT_VERSION
+from features.near_duplicates import NearDuplicate, near_duplicates
 from features.spec import FeatureSpec
 from features.workers import RowFile, extract_all
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 """Of the files of an entry."""
 
 _CHECKED = 1 << 23
@@ -74,12 +76,14 @@ class Extraction:
         array: `[n, *spec.stored_shape]` of `spec.stored_dtype`, read-only and mapped from disk;
             row `i` belongs to `dataset.clips[i]`, the rows of bad clips are NaN, or 0 in uint8.
         bad: the clips that cannot be used, in order.
+        near_duplicates: clips of near-identical audio; the same for every kind of features.
         cached: whether the array was found in the cache.
         key: what it is found by.
     """
 
     array: FeatureArray
     bad: tuple[LeftOut, ...]
+    near_duplicates: tuple[NearDuplicate, ...]
     cached: bool
     key: str
 
@@ -127,11 +131,12 @@ def features_of(
     with _folder_of_own(cache) as folder:
         path = folder / _ARRAY
         rows = _row_file(path, len(dataset.clips), spec)
-        bad = extract_all(dataset, spec, rows, workers, progress or _no_progress)
-        _close(folder, entry.name, spec, bad, workers)
-        left_out = tuple(LeftOut(dataset.clips[i], problem) for i, problem in bad.items())
+        findings = extract_all(dataset, spec, rows, workers, progress or _no_progress)
+        near = near_duplicates(dataset.clips, findings.fingerprints)
+        _close(folder, entry.name, spec, findings.bad, near, workers)
+        left_out = tuple(LeftOut(dataset.clips[i], problem) for i, problem in findings.bad.items())
         # Mapped before it is renamed: it stays readable whatever becomes of the entry.
-        made = Extraction(_mapped(path), left_out, cached=False, key=entry.name)
+        made = Extraction(_mapped(path), left_out, near, cached=False, key=entry.name)
         _publish(folder, entry)
     return made
 
@@ -162,13 +167,20 @@ def _key(dataset: Dataset, spec: FeatureSpec) -> str:
     users = ("waveform", spec.kind, getattr(spec, "backend", ""))
     packages = {package for user in users for package in _PACKAGES.get(user, ())}
     versions = {package: version(package) for package in packages}
-    made_by = [FORMAT_VERSION, EXTRACTOR_VERSION, versions]
+    made_by = [FORMAT_VERSION, EXTRACTOR_VERSION, FINGERPRINT_VERSION, versions]
     hashes = [clip.sha256 for clip in dataset.clips]
     text = json.dumps([spec.model_dump(mode="json"), made_by, hashes], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str], workers: int) -> None:
+def _close(
+    folder: Path,
+    key: str,
+    spec: FeatureSpec,
+    bad: dict[int, str],
+    near: tuple[NearDuplicate, ...],
+    workers: int,
+) -> None:
     """Write the manifest, which says that the array is complete and what it is."""
     path = folder / _ARRAY
     manifest: dict[str, Any] = {
@@ -179,6 +191,7 @@ def _close(folder: Path, key: str, spec: FeatureSpec, bad: dict[int, str], worke
         "dtype": spec.stored_dtype,
         "shape": list(_mapped(path).shape),
         "bad": [[index, problem] for index, problem in bad.items()],
+        "near_duplicates": [[n.first, n.second, n.similarity] for n in near],
         "sha256": _checksum(path, workers),
     }
     manifest["checksum"] = _digest(manifest)
@@ -214,8 +227,9 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec, workers: int) -> Ext
     if not entry.is_dir():
         return None
     try:
-        array, problems = _checked(entry, len(dataset.clips), spec, workers)
-        bad = tuple(LeftOut(dataset.clips[index], problem) for index, problem in problems)
+        array, manifest = _checked(entry, len(dataset.clips), spec, workers)
+        bad = tuple(LeftOut(dataset.clips[index], problem) for index, problem in manifest["bad"])
+        near = tuple(NearDuplicate(*pair) for pair in manifest["near_duplicates"])
     except PermissionError:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
@@ -225,12 +239,12 @@ def _read(entry: Path, dataset: Dataset, spec: FeatureSpec, workers: int) -> Ext
         _log.warning("%s: damaged cache entry (%s); made again", entry, error)
         _remove(entry)
         return None
-    return Extraction(array, bad, cached=True, key=entry.name)
+    return Extraction(array, bad, near, cached=True, key=entry.name)
 
 
 def _checked(
     entry: Path, rows: int, spec: FeatureSpec, workers: int
-) -> tuple[FeatureArray, list[Any]]:
+) -> tuple[FeatureArray, dict[str, Any]]:
     manifest = json.loads((entry / _MANIFEST).read_text(encoding="utf-8"))
     for field, expected in (("format_version", FORMAT_VERSION), ("key", entry.name)):
         if manifest[field] != expected:
@@ -243,7 +257,7 @@ def _checked(
     shape = (rows, *spec.stored_shape)
     if array.shape != shape or array.dtype != spec.stored_dtype:
         raise ValueError(f"{array.dtype} {array.shape} instead of {spec.stored_dtype} {shape}")
-    return array, manifest["bad"]
+    return array, manifest
 
 
 def _mapped(path: Path) -> FeatureArray:

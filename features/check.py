@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
 from features import synthetic
-from features.audio import BadClip, decode, resample
+from features.audio import BadClip, mono, resample
 from features.clips import Clip, Dataset
+from features.fingerprint import Fingerprint, fingerprint
 from features.inspection import SHORTEST_SECONDS, Inspection, inspect
 
 _THREADS = 4
@@ -25,11 +26,13 @@ class CheckedClip:
         clip: which.
         inspection: of its file.
         duplicate_of: path of the first clip with the same bytes; empty where it is the first.
+        fingerprint: of its audio; None for a clip that cannot be used.
     """
 
     clip: Clip
     inspection: Inspection
     duplicate_of: str
+    fingerprint: Fingerprint | None
 
     @property
     def issues(self) -> tuple[str, ...]:
@@ -52,31 +55,37 @@ def check(dataset: Dataset, rates: Sequence[int], progress: Progress) -> tuple[C
     # Reading and decoding release the interpreter's lock for most of their time.
     with ThreadPoolExecutor(_THREADS) as pool:
         inspections = pool.map(lambda clip: _inspected(dataset, clip, rates), dataset.clips)
-        for done, (clip, found) in enumerate(zip(dataset.clips, inspections, strict=True), 1):
+        for done, (clip, seen) in enumerate(zip(dataset.clips, inspections, strict=True), 1):
             twin = first.setdefault(clip.sha256, clip.path)
-            checked.append(CheckedClip(clip, found, "" if twin == clip.path else twin))
+            checked.append(CheckedClip(clip, seen[0], "" if twin == clip.path else twin, seen[1]))
             progress(done, total)
     return tuple(checked)
 
 
-def _inspected(dataset: Dataset, clip: Clip, rates: Sequence[int]) -> Inspection:
+def _inspected(
+    dataset: Dataset, clip: Clip, rates: Sequence[int]
+) -> tuple[Inspection, Fingerprint | None]:
     path = PurePosixPath(clip.path)
     if dataset.root is None:
         waveform, rate = synthetic.render(clip.path)
         seconds, peak = len(waveform) / rate, float(abs(waveform).max())
-        return Inspection(None, path.suffix, "FLOAT", seconds, rate, 1, peak)
+        found = Inspection(None, path.suffix, "FLOAT", seconds, rate, 1, peak)
+        return found, fingerprint(waveform, rate)
     try:
         content = (dataset.root / clip.path).read_bytes()
     except OSError as error:
         problem = f"cannot be read: {error.strerror or type(error).__name__}"
-        return Inspection(None, path.suffix, problem=problem)
-    found, _ = inspect(path, content)
-    if found.problem or found.seconds >= SHORTEST_SECONDS:
-        return found
+        return Inspection(None, path.suffix, problem=problem), None
+    found, decoded = inspect(path, content)
+    if decoded is None or found.problem:
+        return found, None
+    mark = fingerprint(mono(decoded.samples), decoded.rate)
+    if found.seconds >= SHORTEST_SECONDS:
+        return found, mark
     try:
         # Of so short a clip nothing may be left at another rate.
         for rate in rates:
-            resample(*decode(content), rate)
+            resample(mono(decoded.samples), decoded.rate, rate)
     except BadClip as problem:
-        return replace(found, problem=str(problem))
-    return found
+        return replace(found, problem=str(problem)), None
+    return found, mark

@@ -1,7 +1,7 @@
 """The features of many clips, extracted in parallel straight into a file on disk.
 
 A worker gets a slice of the dataset, writes its rows into the array file at their place and gives
-back nothing but the clips that it could not use.
+back nothing but the clips that it could not use, and fingerprints of the audio in the others.
 
 Workers are threads: decoding, resampling and torch let go of the interpreter's lock, so threads
 are as fast as processes, which would each spend a second or two on importing torch. They are
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from features.audio import BadClip
+    from features.fingerprint import Fingerprint
 
 _PROCESSES_PAY = 4096
 """Clips, half a minute of work for one core."""
@@ -71,9 +72,22 @@ class RowFile:
     row_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the extraction found out about the clips, by their index.
+
+    Attributes:
+        bad: what is wrong with each clip that cannot be used.
+        fingerprints: of each clip that could be decoded.
+    """
+
+    bad: dict[int, str]
+    fingerprints: dict[int, Fingerprint]
+
+
 def extract_all(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
-) -> dict[int, str]:
+) -> Findings:
     """Write the features of every clip, row `i` being that of `dataset.clips[i]`.
 
     Rows of clips that cannot be used are NaN, or 0 in uint8. The result does not depend on
@@ -85,9 +99,6 @@ def extract_all(
         rows: where the rows go.
         workers: threads or processes.
         progress: called in this thread with the number of clips done and of all.
-
-    Returns:
-        What is wrong with each clip that cannot be used, by index.
 
     Raises:
         DatasetError: a file's content has changed since it was listed.
@@ -103,12 +114,12 @@ def extract_all(
 
 def _in_threads(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
-) -> dict[int, str]:
+) -> Findings:
     with ExitStack() as limits:
         pool = ThreadPoolExecutor(workers)
         ready = pool.submit(_prepare, spec, limits)
 
-        def task(part: Dataset, first: int) -> dict[int, str]:
+        def task(part: Dataset, first: int) -> Findings:
             return _extract_rows(part, spec, rows, first, ready)
 
         try:
@@ -123,7 +134,7 @@ def _in_threads(
 
 def _in_processes(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
-) -> dict[int, str]:
+) -> Findings:
     # Not fork: a process with the threads of torch or Ray in it cannot safely be forked.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), _start_worker)
     try:
@@ -144,15 +155,17 @@ def _in_processes(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _gathered(tasks: dict[Future[dict[int, str]], int], progress: Progress) -> dict[int, str]:
-    """What the tasks, of so many clips each, found wrong with each clip that is bad."""
+def _gathered(tasks: dict[Future[Findings], int], progress: Progress) -> Findings:
+    """What the tasks, of so many clips each, found out, in the order of the clips."""
     bad: dict[int, str] = {}
+    fingerprints: dict[int, Fingerprint] = {}
     done, total = 0, sum(tasks.values())
     for task in as_completed(tasks):
-        bad |= task.result()
+        bad |= task.result().bad
+        fingerprints |= task.result().fingerprints
         done += tasks[task]
         progress(done, total)
-    return dict(sorted(bad.items()))
+    return Findings(dict(sorted(bad.items())), dict(sorted(fingerprints.items())))
 
 
 def _prepare(spec: FeatureSpec, limits: ExitStack) -> None:
@@ -171,7 +184,7 @@ def _extract_rows(
     rows: RowFile,
     first: int,
     ready: Future[None] | None = None,
-) -> dict[int, str]:
+) -> Findings:
     """Write the rows from index `first` on, one for each clip of the part.
 
     What computes the features is used once it is ready; until then clips are decoded.
@@ -181,38 +194,43 @@ def _extract_rows(
     from features.audio import BadClip
     from features.extract import extract
 
-    bad: dict[int, str] = {}
+    found = Findings({}, {})
     dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
     blank = np.nan if dtype.kind == "f" else 0
-    waveforms = _waveforms(part, spec)
+    decoded = _decoded(part, spec)
     if ready is not None and not ready.done():
-        waveforms = iter(list(waveforms))
+        decoded = iter(list(decoded))
         ready.result()
     # Written, not mapped into memory: a full disk is then an error and no fatal signal.
     with rows.path.open("r+b") as file:
         file.seek(rows.offset + first * rows.row_bytes)
-        for index, waveform in enumerate(waveforms, first):
+        for index, clip in enumerate(decoded, first):
             try:
-                if isinstance(waveform, BadClip):
-                    raise waveform
+                if isinstance(clip, BadClip):
+                    raise clip
+                waveform, found.fingerprints[index] = clip
                 array = extract(waveform, spec)
             except BadClip as problem:
-                bad[index] = str(problem)
+                found.bad[index] = str(problem)
                 array = np.full(spec.stored_shape, blank, dtype)
             # Windows overlap; one by one they are written from where they are.
             parts = [array] if array.flags.c_contiguous else array
             file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
-    return bad
+    return found
 
 
-def _waveforms(part: Dataset, spec: FeatureSpec) -> Iterator[NDArray[np.float32] | BadClip]:
-    """Each clip, `float32 [spec.samples]`, or why it cannot be used."""
-    from features.audio import BadClip, fit_length, read_clip, scale
+def _decoded(
+    part: Dataset, spec: FeatureSpec
+) -> Iterator[tuple[NDArray[np.float32], Fingerprint] | BadClip]:
+    """Each clip, `float32 [spec.samples]`, and its fingerprint; or why it cannot be used."""
+    from features.audio import BadClip, fit_length, read_waveform, resample, scale
+    from features.fingerprint import fingerprint
 
     for clip in part.clips:
         try:
-            waveform = scale(read_clip(part, clip, spec.sample_rate), spec.normalize)
-            yield fit_length(waveform, spec.samples, spec.fit)
+            decoded, rate = read_waveform(part, clip)
+            waveform = scale(resample(decoded, rate, spec.sample_rate), spec.normalize)
+            yield fit_length(waveform, spec.samples, spec.fit), fingerprint(decoded, rate)
         except BadClip as problem:
             yield problem
 

@@ -33,6 +33,7 @@ _MEANINGS = {
         "accuracy by four ways of choosing the epoch; by test_epoch the test score is optimistic,"
         " since it was chosen by it. {meaning}"
     ),
+    "near_duplicates.csv": _NONE,
     "nested.csv": (
         "test: of each fold once, by the configuration that the others have chosen; inner: what it"
         " was chosen by"

@@ -20,6 +20,7 @@ from orchestrator.streams import lasting
 from orchestrator.winner_cli import add_to
 
 if TYPE_CHECKING:
+    from features.near_duplicates import NearDuplicate
     from orchestrator.runs import Run
 
 app = typer.Typer(
@@ -222,7 +223,7 @@ def plan(
 @app.command()
 def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Debug = False) -> int:
     """Extract the features of a specification into the cache."""
-    from orchestrator import api
+    from orchestrator import api, leakage
     from orchestrator.errors import SpecificationError
     from orchestrator.extraction import bad_clip_lines, extract
     from orchestrator.interrupts import interruptible
@@ -232,6 +233,7 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
     console = stderr_console(quiet)
     experiment = api.plan(spec, overrides or ())
     faults: list[str] = []
+    near: tuple[NearDuplicate, ...] = ()
     for feature in experiment.features:
         with warned(console), interruptible() as stop:
             extraction = extract(experiment, feature, console, stop.is_set)
@@ -240,8 +242,12 @@ def features(spec: Spec, overrides: Set = None, quiet: Quiet = False, debug: Deb
         print(f"{feature.kind}: {shape} {extraction.array.dtype}, {how}, key {extraction.key}")
         bad = [(left.clip, left.problem) for left in extraction.bad]
         faults += bad_clip_lines(experiment.sweep, bad)
+        near = extraction.near_duplicates
     if faults and experiment.sweep.settings.data.on_bad_clip == "refuse":
         raise SpecificationError(*faults)
+    with warned(console):
+        found = leakage.guarded(experiment, near)
+        leakage.warn(experiment.dataset.clips, found)
     return 0
 
 

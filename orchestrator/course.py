@@ -15,7 +15,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.nested import Choice, choices, twins
 from orchestrator.pruning import Pruner, Stage, stage
 from orchestrator.records import EpochRow, TrialFailure, TrialRecord
-from orchestrator.trials import Plan, Trial
+from orchestrator.trials import NearDuplicateRow, Plan, Trial
 
 _log = logging.getLogger(__name__)
 
@@ -78,6 +78,11 @@ class Course:
         """Make the experiment anew without these clips."""
         self._left_out = bad
         self._make()
+
+    def found_near(self, rows: tuple[NearDuplicateRow, ...]) -> None:
+        """Near-identical clips stand in two folds."""
+        plan = replace(self.plan, near_duplicates=rows)
+        self.experiment = replace(self.experiment, plan=plan)
 
     def note(self, record: TrialRecord) -> None:
         """A trial has finished."""
@@ -166,6 +171,7 @@ class Course:
     def _make(self) -> None:
         experiment = self.experiment
         self.experiment = make_experiment(experiment.sweep, experiment.dataset, self._left_out)
+        self.found_near(experiment.plan.near_duplicates)
 
     def _read(self, trials: Iterable[Trial]) -> None:
         """Take in what the run directory has of trials that are new here."""

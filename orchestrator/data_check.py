@@ -11,10 +11,13 @@ from pathlib import Path
 from features.check import CheckedClip, Progress, check
 from features.clips import Dataset
 from features.formulas import harmless
+from features.near_duplicates import near_duplicates
 from orchestrator.csv_files import Cell, CsvWriter
 from orchestrator.experiment import several
 from orchestrator.folds import FoldError, assign_folds, leaks
+from orchestrator.leakage import described, in_two_folds
 from orchestrator.sweep import Sweep
+from orchestrator.trials import NearDuplicateRow
 
 COLUMNS = (
     *("clip", "label", "fold", "source", "format", "extension", "encoding", "seconds"),
@@ -34,18 +37,22 @@ class DataCheck:
         folds: of each clip, None where the specification cannot give it one.
         clips: what was found of each.
         leaks: sources and file contents in two folds.
+        near_duplicates: near-identical clips in two folds.
         fold_fault: why there are no folds; empty where there are.
         skip: whether a run leaves bad clips out (`data.on_bad_clip`).
         leakage: whether a run lets leaks pass (`data.allow_leakage`).
+        near: whether a run lets near-identical clips in two folds pass.
     """
 
     dataset: Dataset
     folds: tuple[int | None, ...]
     clips: tuple[CheckedClip, ...]
     leaks: tuple[str, ...]
+    near_duplicates: tuple[NearDuplicateRow, ...]
     fold_fault: str
     skip: bool
     leakage: bool
+    near: bool
 
     @property
     def bad(self) -> list[CheckedClip]:
@@ -56,7 +63,8 @@ class DataCheck:
     def usable(self) -> bool:
         """Whether `run` would take the data as they are."""
         bad, leaks = self.bad and not self.skip, self.leaks and not self.leakage
-        return not bad and not leaks and not self.fold_fault
+        near = self.near_duplicates and not self.near
+        return not bad and not leaks and not near and not self.fold_fault
 
 
 def check_data(sweep: Sweep, dataset: Dataset, progress: Progress) -> DataCheck:
@@ -64,13 +72,16 @@ def check_data(sweep: Sweep, dataset: Dataset, progress: Progress) -> DataCheck:
     data = sweep.settings.data
     rates = sorted({c.features.sample_rate for c in sweep.configurations})
     clips = check(dataset, rates, progress)
-    allowed = (data.on_bad_clip == "skip", data.allow_leakage)
+    near_allowed = data.near_duplicates == "warn" or data.allow_leakage
+    allowed = (data.on_bad_clip == "skip", data.allow_leakage, near_allowed)
     try:
         folds = assign_folds(dataset, sweep.settings.folds)
     except FoldError as error:
         own = tuple(clip.fold for clip in dataset.clips)
-        return DataCheck(dataset, own, clips, (), str(error), *allowed)
-    return DataCheck(dataset, folds, clips, tuple(leaks(dataset, folds)), "", *allowed)
+        return DataCheck(dataset, own, clips, (), (), str(error), *allowed)
+    marks = {i: c.fingerprint for i, c in enumerate(clips) if c.fingerprint is not None}
+    near = in_two_folds(near_duplicates(dataset.clips, marks), folds)
+    return DataCheck(dataset, folds, clips, tuple(leaks(dataset, folds)), near, "", *allowed)
 
 
 def write_csv(found: DataCheck, path: Path) -> None:
@@ -185,24 +196,32 @@ def _findings(found: DataCheck) -> Iterator[str]:
         yield f"leak  {leak}"
     if len(found.leaks) > _LISTED:
         yield f"      and {len(found.leaks) - _LISTED} more leaks"
+    for row in found.near_duplicates[:_LISTED]:
+        yield f"near  {described(found.dataset.clips, row)}"
+    if len(found.near_duplicates) > _LISTED:
+        yield f"      and {len(found.near_duplicates) - _LISTED} more pairs"
     if found.fold_fault:
         yield f"folds  {found.fold_fault}"
-    if odd or found.leaks or found.fold_fault:
+    if odd or found.leaks or found.near_duplicates or found.fold_fault:
         yield ""
 
 
 def _verdict(found: DataCheck) -> str:
     bad = several(len(found.bad), "bad clip")
     leaking = several(len(found.leaks), "leak")
+    near = several(len(found.near_duplicates), "near-identical pair")
     if found.usable:
         left_out = f"; {bad} left out (data.on_bad_clip: skip)" if found.bad else ""
         let_pass = f"; {leaking} let pass (data.allow_leakage)" if found.leaks else ""
-        return f"usable as it is{left_out}{let_pass}"
+        warned = f"; {near} in two folds" if found.near_duplicates else ""
+        return f"usable as it is{left_out}{let_pass}{warned}"
     reasons = []
     if found.bad and not found.skip:
         reasons.append(bad)
     if found.leaks and not found.leakage:
         reasons.append(leaking)
+    if found.near_duplicates and not found.near:
+        reasons.append(f"{near} in two folds")
     if found.fold_fault:
         reasons.append("no folds")
     return f"not usable as it is: {', '.join(reasons)}"

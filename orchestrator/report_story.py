@@ -149,4 +149,6 @@ def files(standing: Standing) -> tuple[Pair, ...]:
     """What else lies in the run directory."""
     skipped = any(clip.problem for clip in standing.plan.clips)
     more = [("tables/skipped_clips.csv", "the clips left out")] if skipped else []
+    if standing.plan.near_duplicates:
+        more.append(("tables/near_duplicates.csv", "clips of near-identical audio in two folds"))
     return tuple(Pair(name, what) for name, what in (*_FILES, *more))

@@ -18,7 +18,7 @@ from features.arrays import FeatureArray
 from features.cache import Extraction
 from features.clips import Clip
 from features.spec import FeatureSpec
-from orchestrator import tables
+from orchestrator import leakage, tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.continuation import left_out_before, refuse_other, write_specification
@@ -192,6 +192,9 @@ class _Run:
         bad = {left.clip: left.problem for e in found.values() for left in e.bad}
         if bad:
             self._leave_out(sorted(bad.items(), key=lambda item: item[0].path))
+        # The same for every kind of features: they are of the audio as it was decoded.
+        near = next(iter(found.values())).near_duplicates
+        self.course.found_near(leakage.guarded(self.experiment, near))
         return {spec: extraction.array for spec, extraction in found.items()}
 
     def _leave_out(self, bad: Sequence[tuple[Clip, str]]) -> None:
@@ -204,7 +207,7 @@ class _Run:
         say(self.console, f"{len(bad)} bad clips left out, named in tables/skipped_clips.csv")
 
     def _as_before(self) -> dict[FeatureSpec, FeatureArray]:
-        """Nothing to run: no features, and the clips that were left out stay left out."""
+        """Nothing to run: no features, and what was found out about the clips still holds."""
         try:
             stored = self.ledger.read_plan()
         except DamagedPlanError:
@@ -214,6 +217,7 @@ class _Run:
         clips = left_out_before(self.experiment, stored)
         if clips:
             self.course.leave_out(clips)
+        self.course.found_near(stored.near_duplicates)
         return {}
 
     def _store(self) -> None:
@@ -229,6 +233,8 @@ class _Run:
             _log.warning(f"not as in the last run on this directory: {line}")
         for line in (*experiment.sweep.warnings, *experiment.leaks):
             _log.warning(line)
+        near = experiment.plan.near_duplicates
+        leakage.warn(experiment.dataset.clips, near, leakage.TABLE)
         write_runs(run_dir, [*before, now.to_json()])
         write_specification(run_dir, experiment.document)
         self.ledger.write_plan(experiment.plan)

@@ -101,7 +101,7 @@ class _Section:
         model, allowed = _class_of(name, data.get(tag))
         if model is None:
             place = locate((name, tag))
-            return None, [unknown_value(place, data.get(tag), allowed, self.source, (name, tag))]
+            return None, [unknown_value(place, data.get(tag), allowed, self.source)]
         return validate(model, data, (name,), self.source, locate)
 
 

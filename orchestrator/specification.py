@@ -45,7 +45,8 @@ class DataSpec(_Spec):
         source_pattern: for `folder`, a regular expression whose first group is the source.
         on_bad_clip: `refuse` stops before any trial, `skip` leaves the clip out and says so.
         allow_leakage: run although a source or a file is in two folds; every table says so.
-        near_duplicates: what near-identical audio in two folds gives.
+        near_duplicates: what near-identical audio in two folds gives: `warn`, or `refuse` unless
+            `allow_leakage`.
     """
 
     dataset: Literal["synthetic", "esc10", "esc50", "urbansound8k", "folder", "manifest"]
@@ -54,7 +55,7 @@ class DataSpec(_Spec):
     source_pattern: Text | None = None
     on_bad_clip: Literal["refuse", "skip"] = "refuse"
     allow_leakage: Flag = False
-    near_duplicates: Literal["warn"] = "warn"
+    near_duplicates: Literal["warn", "refuse"] = "warn"
 
     @model_validator(mode="after")
     def _keys_of_the_dataset(self) -> DataSpec:
@@ -308,9 +309,3 @@ class Settings(_Spec):
             if name in names[:i]:
                 raise constraint(f"trackers.{i}", f"{name} again", "each tracker once")
         return self
-
-
-NOT_YET: dict[tuple[str, ...], tuple[str, ...]] = {
-    ("data", "near_duplicates"): ("refuse",),
-}
-"""Values that the design names and this version does not have, for a clearer message."""

@@ -48,6 +48,7 @@ STALE = (
     "best_hyperparameters_*.csv",
     "skipped_clips.csv",
     outer_results.NAME,
+    "near_duplicates.csv",
 )
 """Tables that one state of a run directory has and another has not."""
 
@@ -98,6 +99,7 @@ def write_tables(run_dir: Path, stop: Callable[[], bool] = lambda: False) -> Tab
     _write_parameters(folder, plan, outcomes)
     _write_skipped_clips(folder, plan)
     write_outer_results(folder, plan, outcomes)
+    _write_near_duplicates(folder, plan)
     comparisons = compare(plan, results.values(plan.metric), answers)
     write_comparisons(folder, comparisons)
     rules = selection_rules(plan, epochs.by_trial)
@@ -248,3 +250,14 @@ def _write_skipped_clips(folder: TableFolder, plan: Plan) -> None:
     if skipped:
         rows = ((clip.path, plan.classes[clip.label], harmless(clip.problem)) for clip in skipped)
         folder.write("skipped_clips.csv", ["clip", "label", "problem"], rows)
+
+
+def _write_near_duplicates(folder: TableFolder, plan: Plan) -> None:
+    """The near-identical clips in two folds, where there are any."""
+    if plan.near_duplicates:
+        header = ["clip", "fold", "other_clip", "other_fold", "similarity"]
+        rows = (
+            (plan.clips[n.clip].path, n.fold, plan.clips[n.other].path, n.other_fold, n.similarity)
+            for n in plan.near_duplicates
+        )
+        folder.write("near_duplicates.csv", header, rows)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cached_property
 from pathlib import PurePath
 from typing import Any
@@ -213,6 +213,25 @@ class ClipRow:
 
 
 @dataclass(frozen=True)
+class NearDuplicateRow:
+    """Two clips of near-identical audio in different folds.
+
+    Attributes:
+        clip: position in the plan.
+        fold: of the clip.
+        other: position of a later one.
+        other_fold: its fold.
+        similarity: share of equal fingerprint bits, see `features.near_duplicates`.
+    """
+
+    clip: int
+    fold: int
+    other: int
+    other_fold: int
+    similarity: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """The ordered list of trials, and what their tables need beside the records.
 
@@ -232,6 +251,7 @@ class Plan:
         leakage_allowed: `data.allow_leakage`; every table then says so.
         specification: `document.digest` of what the plan was made from.
         data: likewise `Dataset.fingerprint`.
+        near_duplicates: near-identical clips in different folds, ordered by their positions.
     """
 
     name: str
@@ -248,6 +268,7 @@ class Plan:
     leakage_allowed: bool = False
     specification: str = ""
     data: str = ""
+    near_duplicates: tuple[NearDuplicateRow, ...] = ()
 
     @cached_property
     def configurations(self) -> tuple[Configuration, ...]:
@@ -294,6 +315,7 @@ class Plan:
             "data": self.data,
             "classes": list(self.classes),
             "clips": [[c.path, c.label, c.problem] for c in self.clips],
+            "near_duplicates": [list(astuple(row)) for row in self.near_duplicates],
             "configurations": [c.to_json() for c in self.configurations],
             "trials": rows(self.trials),
             "outer": rows(self.outer),
@@ -328,6 +350,7 @@ class Plan:
             leakage_allowed=data["leakage_allowed"],
             specification=data["specification"],
             data=data["data"],
+            near_duplicates=tuple(NearDuplicateRow(*r) for r in data.get("near_duplicates", ())),
         )
 
 

@@ -12,7 +12,6 @@ from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from orchestrator.errors import Fault, listing, nearest, shown
-from orchestrator.specification import NOT_YET
 from orchestrator.yaml_source import KeyPath, YamlSource
 
 Locate = Callable[[KeyPath], KeyPath]
@@ -74,7 +73,6 @@ def _fault(
             found,
             names or ["a name"],
             source,
-            (*section, *path, tag),
         )
     if field is None:
         return source.fault(place, shown(detail["input"]), str(detail["msg"]))
@@ -82,7 +80,7 @@ def _fault(
         return source.fault(place, shown(detail["input"]), _describe(member, []))
     choices = _choices(field.annotation)
     if describe(field) == listing(choices) and isinstance(detail["input"], str):
-        return unknown_value(place, detail["input"], choices, source, (*section, *path))
+        return unknown_value(place, detail["input"], choices, source)
     return source.fault(place, shown(detail["input"]), describe(field))
 
 
@@ -93,13 +91,9 @@ def unknown_key(path: KeyPath, allowed: Iterable[str], source: YamlSource) -> Fa
     return source.fault(path, f"unknown key {shown(key)}", listing(names), nearest(key, names))
 
 
-def unknown_value(
-    path: KeyPath, found: Any, allowed: list[str], source: YamlSource, key: KeyPath
-) -> Fault:
-    """A name that is not among the allowed ones, or that only a later version has."""
+def unknown_value(path: KeyPath, found: Any, allowed: list[str], source: YamlSource) -> Fault:
+    """A name that is not among the allowed ones."""
     text = "nothing" if found is None else shown(found)
-    if isinstance(found, str) and found in NOT_YET.get(tuple(str(k) for k in key), ()):
-        text += ", which this version does not have yet"
     return source.fault(path, text, listing(allowed), nearest(found, allowed))
 
 

@@ -232,7 +232,7 @@ class TestEntry:
         elif damage == "other bad clips":
             manifest.write_text(text.replace('"bad": []', '"bad": [[0, "silent"]]'))
         else:
-            manifest.write_text(text.replace('"format_version": 3', '"format_version": 4'))
+            manifest.write_text(text.replace('"format_version": 4', '"format_version": 5'))
         assert damage.startswith("no ") or (array.read_bytes(), manifest.read_text()) != before
         again = get(dataset, cache)
         assert not again.cached
