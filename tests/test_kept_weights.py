@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -162,6 +163,19 @@ def test_a_kill_between_record_and_removal_is_made_up_for(tmp_path: Path) -> Non
         ledger.save_weights(Weights(one.trial, b"x"))
     KeptWeights(ledger, plan, "best", {better.trial: 0.5, worse.trial: 0.25})
     assert set(kept(tmp_path / "run")) == {better.trial}
+
+
+def test_those_of_a_pruned_configuration_go(tmp_path: Path) -> None:
+    plan = plan_of(2, 2, "max")
+    ledger = Ledger.open(tmp_path / "run")
+    keeper = KeptWeights(ledger, plan, "best", {})
+    first, second = plan.trials[:2]
+    for trial, value in ((first, 0.75), (second, 0.25)):
+        keeper.save(record(trial, value), Weights(trial.id, b"x"))
+        keeper.recorded(record(trial, value))
+    assert set(kept(ledger.run_dir)) == {first.id, second.id}
+    keeper.grow(replace(plan, pruned=frozenset({plan.trials[3].id})))
+    assert set(kept(ledger.run_dir)) == {first.id}
 
 
 def test_a_record_made_again_does_not_stand_beside_old_weights(tmp_path: Path) -> None:
