@@ -289,10 +289,15 @@ def test_extend_refuses_other_folds_under_the_same_numbers(
 def test_a_time_limit_saves_and_the_same_command_goes_on(
     foldgrid, tables_of, write_spec, tmp_path: Path
 ) -> None:
-    spec = write_spec(train={"epochs": 60, "batch_size": 4}, checkpoint={"every": 7})
+    spec = write_spec(
+        model={"name": "cnn1d"},
+        folds={"test": 1, "validate": [2]},
+        train={"epochs": 300, "batch_size": 4},
+        checkpoint={"every": 7},
+    )
     whole, limited = tmp_path / "whole", tmp_path / "limited"
     assert foldgrid("run", spec, "--out", whole, *SERIAL).code == 0
-    limit = ("--set", "execution.time_limit=0.3", "--out", limited, *SERIAL)
+    limit = ("--set", "execution.time_limit=1.5", "--out", limited, *SERIAL)
     result = foldgrid("run", spec, *limit)
     assert result.code == 1
     assert "to continue: foldgrid run" in result.out
@@ -331,18 +336,19 @@ def test_a_storage_keeps_no_checkpoint_for_another_run(
     spec = write_spec(
         data={"dataset": "folder", "root": str(clips), "source_pattern": r"(\w+/\d)-"},
         folds={"k": 3, "test": 1, "validate": [2]},
-        train={"epochs": 60, "batch_size": 4},
+        model={"name": "cnn1d"},
+        train={"epochs": 200, "batch_size": 4},
         checkpoint={"every": 1},
         execution={"storage": str(shared)},
     )
-    limit = ("--set", "execution.time_limit=0.3")
+    # The trials have the same names, but other clips in their folds.
+    other = ("--set", "folds.seed=1")
+    assert foldgrid("run", spec, *other, "--out", whole, *SERIAL).code == 0
+    limit = ("--set", "execution.time_limit=1.5")
     assert foldgrid("run", spec, *limit, "--out", out, *SERIAL).code == 1
     assert list(shared.glob("*/*.pt"))
     shutil.rmtree(out)
-    # The trials have the same names, but other clips in their folds.
-    other = ("--set", "folds.seed=1")
-    for run in (out, whole):
-        assert foldgrid("run", spec, *other, "--out", run, *SERIAL).code == 0
+    assert foldgrid("run", spec, *other, "--out", out, *SERIAL).code == 0
     assert "goes on" not in (out / "log.txt").read_text()
     assert tables_of(out) == tables_of(whole)
     assert len(list(shared.iterdir())) == 1, "only what the removed run left"
