@@ -9,6 +9,7 @@ from orchestrator.costs import Costs, kind, longest_first
 from orchestrator.errors import RunDirectoryError
 from orchestrator.experiment import Experiment
 from orchestrator.ledger import Ledger
+from orchestrator.nested import twins
 from orchestrator.provenance import runs
 from orchestrator.records import TrialRecord
 from orchestrator.remaining import makespan
@@ -56,13 +57,28 @@ def forecast(experiment: Experiment, ledger: Ledger, workers: int | None) -> For
             costs.note_record(trial, record)
     if not costs.measured or workers is None:
         return Forecast(len(finished) if costs.measured else 0, None, None)
-    trials = experiment.plan.trials
+    trials = _trainings(experiment)
     pending = [trial for trial in trials if trial.id not in finished]
     return Forecast(
         finished=len(finished),
         whole_seconds=_seconds(trials, costs, {}, workers),
         left_seconds=_seconds(pending, costs, ledger.saved_epochs(pending), workers),
     )
+
+
+def _trainings(experiment: Experiment) -> list[Trial]:
+    """The trials that are trained; of a nested cross-validation the outer ones are guessed."""
+    plan = experiment.plan
+    shared = {trial.id for trial in twins(plan).values()}
+    trials = [trial for trial in plan.trials if trial.id not in shared]
+    seeds = dict.fromkeys(trial.seed for trial in plan.trials)
+    # Which configuration will be chosen is not known; by its time any of them will do.
+    outer = (
+        Trial(plan.configurations[0], split.test_fold, None, seed)
+        for split in experiment.outer
+        for seed in seeds
+    )
+    return [*trials, *outer]
 
 
 def _record(ledger: Ledger, trial: Trial) -> TrialRecord | None:

@@ -27,7 +27,7 @@ LEAD = 0.2
 _FEW = "too few folds to tell"
 """Where not even a lead in every fold could be told from chance."""
 
-Fold = tuple[int | None, int | None]
+Fold = int | None
 
 
 class Certainty(StrEnum):
@@ -115,7 +115,7 @@ def judge(scores: Sequence[ConfigurationScores], best: Best, mode: str) -> Verdi
         best: one of them.
         mode: `max` or `min`, whichever is better.
     """
-    own = _by_fold((fold.trial.test_fold, fold.trial.fold, fold.value) for fold in best.folds)
+    own = _by_fold((fold.trial.fold, fold.value) for fold in best.folds)
     sign = -1 if mode == "min" else 1
     others = [one for one in scores if one.configuration.id != best.configuration.id]
     ranked = [(sign * one.mean, one) for one in others if one.complete and one.mean is not None]
@@ -133,7 +133,7 @@ def compare(best: Mapping[Fold, float], other: Mapping[Fold, float], mode: str) 
     """Compare on the folds that both have.
 
     Args:
-        best: score by `(test fold, validation fold)`.
+        best: score by validation fold.
         other: likewise.
         mode: `max` or `min`, whichever is better.
     """
@@ -150,8 +150,8 @@ def compare(best: Mapping[Fold, float], other: Mapping[Fold, float], mode: str) 
 
 
 def folds_of(scores: ConfigurationScores) -> dict[Fold, float]:
-    """The score of each fold; seeds are averaged, since they share their clips."""
-    return _by_fold((f.trial.test_fold, f.trial.fold, f.value) for f in scores.folds)
+    """The score of each validation fold, averaged over what shares its clips: seeds, test folds."""
+    return _by_fold((f.trial.fold, f.value) for f in scores.folds)
 
 
 def words(verdict: Verdict, metric: ScoreText, mode: str) -> list[str]:
@@ -215,9 +215,9 @@ def _how_many_close(verdict: Verdict) -> str:
     )
 
 
-def _by_fold(values: Iterable[tuple[int | None, int | None, float | None]]) -> dict[Fold, float]:
+def _by_fold(values: Iterable[tuple[Fold, float | None]]) -> dict[Fold, float]:
     found: dict[Fold, list[float]] = {}
-    for test_fold, fold, value in values:
+    for fold, value in values:
         if value is not None:
-            found.setdefault((test_fold, fold), []).append(value)
+            found.setdefault(fold, []).append(value)
     return {fold: math.fsum(of_seeds) / len(of_seeds) for fold, of_seeds in found.items()}
