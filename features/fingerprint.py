@@ -28,7 +28,7 @@ LOWEST_RATE = 5500
 """Hz; audio at a lower one lacks the upper bands and has no fingerprint."""
 
 _HIGH_RATE = 22_050
-"""Hz."""
+"""Hz; what lies between the bands and a higher one is far from both, and little."""
 
 _WINDOW = 0.0464
 """Seconds of a window (Hann)."""
@@ -65,7 +65,7 @@ class Fingerprint:
 def fingerprint(waveform: NDArray[np.float32], rate: int) -> Fingerprint:
     """The fingerprint of a waveform `float32 [samples]`, mono, at its own rate, Hz.
 
-    1. Constant and silent clips have words, but none is heard.
+    1. Of a silent clip no word is heard; of a constant, only those at its ends.
     2. Below `LOWEST_RATE` there are no words.
     """
     if rate < LOWEST_RATE:
@@ -91,19 +91,19 @@ def _decimated(waveform: NDArray[np.float32], rate: float) -> tuple[NDArray[np.f
     The filters are short, as a better one would cost more than all that follows: some of the sound
     above the bands comes through, and does so in both copies of a recording.
     """
+    gain = 1.0
     while rate >= 2 * LOWEST_RATE and len(waveform) > 3:
         count = (len(waveform) - 2) // 2
         first, second, third, last = (waveform[i : i + 2 * count - 1 : 2] for i in range(4))
         half = second + third
-        # Higher up there is little sound, and it is far from the bands.
+        gain *= 2
         if rate <= _HIGH_RATE:
             half *= 3
             half += first
             half += last
-            half *= 0.25
-        half *= 0.5
+            gain *= 4
         waveform, rate = half, rate / 2
-    return waveform, rate
+    return waveform * np.float32(1 / gain), rate
 
 
 def _energies(waveform: NDArray[np.float32], rate: float) -> NDArray[np.float32]:

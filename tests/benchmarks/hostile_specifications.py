@@ -117,6 +117,7 @@ LEGAL: dict[str, list[Any]] = {
     "repeats": [1, 2],
     "data.source_pattern": ["([0-9])", "(.)", "([^/]*)", "(x)?", "(?i)([A-Z]+)", "[[](.)", "()"],
     "data.allow_leakage": [True, False],
+    "data.near_duplicates": ["warn", "refuse"],
     "data.on_bad_clip": ["skip", "refuse"],
     "features.kind": ["log_mel", "mfcc", "mel_image", "waveform"],
     "features.sample_rate": [1000, 7919, 8000, 16_000, 384_000],
