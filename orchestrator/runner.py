@@ -256,13 +256,19 @@ class _Run:
                 self._execute(running, pending, arrays, trackers, kept)
                 if self.stop.is_set():
                     break
-                for line in self.course.advance():
-                    _log.info("%s", line)
-                    say(self.console, line)
-                self.ledger.write_plan(self.experiment.plan)
-                trackers.grow(self.experiment.plan)
-                kept.grow(self.experiment.plan)
+                if news := self.course.advance():
+                    self._tell(news, trackers, kept)
                 pending = self.course.due()
+
+    def _tell(self, news: Sequence[str], trackers: Tracking, kept: KeptWeights) -> None:
+        """The plan has grown, or some of it was given up."""
+        for line in news:
+            _log.info("%s", line)
+            say(self.console, line)
+        plan = self.experiment.plan
+        self.ledger.write_plan(plan)
+        trackers.grow(plan)
+        kept.grow(plan)
 
     def _execute(
         self,
