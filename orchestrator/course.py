@@ -10,6 +10,7 @@ from features.clips import Clip
 from orchestrator import suggestions
 from orchestrator.configuration_scores import metric_of
 from orchestrator.costs import Costs
+from orchestrator.errors import SpecificationError
 from orchestrator.experiment import Experiment, make_experiment, several
 from orchestrator.ledger import Ledger
 from orchestrator.nested import Choice, choices, twins
@@ -98,11 +99,13 @@ class Course:
     def advance(self) -> list[str]:
         """Let the plan grow by what the results call for; what there is to say of it."""
         if self.experiment.sweep.settings.search.method == "optuna":
+            before = len(self.experiment.sweep.suggestions)
             lines = said = self._suggest()
             # A suggestion may be impossible, or have been made before: then the next is asked for.
             while said and not self.due():
                 said = self._suggest()
                 lines += said
+            self._warn_of_impossible(before)
             return lines
         if self._pruner is not None:
             return self._prune(self._pruner)
@@ -153,6 +156,15 @@ class Course:
             + (one.problem if one.configuration is None else one.configuration.id)
             for number, one in enumerate(new, len(sweep.suggestions) + 1)
         ]
+
+    def _warn_of_impossible(self, before: int) -> None:
+        """Name suggestions that cannot be run; where there is no other, nothing can."""
+        suggested = self.experiment.sweep.suggestions
+        if suggested and not any(one.configuration for one in suggested):
+            raise SpecificationError(*dict.fromkeys(one.problem for one in suggested))
+        for number, one in enumerate(suggested[before:], before + 1):
+            if one.problem:
+                _log.warning("suggestion %d cannot be run: %s", number, one.problem)
 
     def _choose(self) -> list[str]:
         settled = self.values.keys() | self.failed

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from optuna import Trial as Ask
     from optuna.samplers import BaseSampler
     from optuna.trial import FrozenTrial
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -96,7 +93,6 @@ def _suggest(
             configuration, problem = configuration_at(sweep, _Chooser(ask)), ""
         except SpecificationError as error:
             configuration, problem = None, error.faults[0]
-            _log.warning("suggestion %d cannot be run: %s", index + 1, problem)
     distributions = {key: _text(value) for key, value in ask.distributions.items()}
     # Where some samplers keep what the next one goes on from.
     attributes = study.get_trials(deepcopy=False)[-1].system_attrs

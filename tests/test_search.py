@@ -91,14 +91,14 @@ def test_more_suggestions_keep_those_before(run, write_spec) -> None:
 
 
 def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) -> None:
-    (tmp_path / "fragile.py").write_text(
+    (tmp_path / "brittle.py").write_text(
         "from torch import nn\n\n"
         "def build(input_shape, classes, width):\n"
         "    assert width % 2, 'even'\n"
         "    inputs = input_shape[0] * input_shape[1]\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
     )
-    model = {"name": "fragile:build", "params": {"width": {"randint": [1, 9]}}}
+    model = {"name": "brittle:build", "params": {"width": {"randint": [1, 9]}}}
     spec = write_spec(model=model, search={"method": "optuna", "samples": 5}, train={"epochs": 1})
     out, said = run(spec, code=1)
     status = {row["status"] for row in rows(out, "trials")}
@@ -106,6 +106,19 @@ def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) 
     assert "to continue: foldgrid run" in said
     suggested = json.loads((out / "plan.json").read_text(encoding="utf-8"))["suggestions"]
     assert len(suggested) == 5
+
+
+def test_a_search_without_any_possible_configuration_is_refused(
+    foldgrid, write_spec, tmp_path
+) -> None:
+    model = {"name": "absent_module:build", "params": {"width": {"randint": [1, 9]}}}
+    search = {"method": "optuna", "samples": 3}
+    out = tmp_path / "run"
+    result = foldgrid("run", write_spec(model=model, search=search), "--out", out, "--quiet")
+    assert result.code == 2
+    assert "model.name: found absent_module:build" in result.err
+    assert len(result.err.splitlines()) == 1
+    assert not list(out.glob("tables/*"))
 
 
 def searched(write_spec: Any, samples: int, **search: Any) -> list[tuple[float, bool]]:

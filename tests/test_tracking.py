@@ -166,7 +166,8 @@ def check(run_dir: Path, tracker: str) -> None:
 
 
 def command(*words: object, home: Path) -> subprocess.Popen[str]:
-    environment = {**os.environ, "HOME": str(home), "PYTHONPATH": str(ROOT)}
+    places = {"HOME": str(home), "FOLDGRID_CACHE": str(home / "cache")}
+    environment = {**os.environ, **places, "PYTHONPATH": str(ROOT)}
     for name in [n for n in environment if n.startswith(("WANDB_", "MLFLOW_", "XDG_"))]:
         del environment[name]
     return subprocess.Popen(
