@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from models.library_error import LibraryError
 from models.spec import EstimatorSpec
 
 __all__ = ["EstimatorError", "check_estimator", "estimator_class", "make_estimator"]
@@ -33,19 +34,8 @@ _INVALID = re.compile(r"The '(?P<key>\w+)' parameter of \w+ must be (?P<allowed>
 _LARGEST_SEED = 2**32
 
 
-class EstimatorError(ValueError):
-    """scikit-learn has no such classifier, or refuses its parameters.
-
-    Attributes:
-        key: which key of the model's section is at fault.
-        found: what stands there.
-        allowed: what may stand there.
-        near: the nearest that may; empty where none is near.
-    """
-
-    def __init__(self, key: tuple[str, ...], found: str, allowed: str, near: str = "") -> None:
-        super().__init__(f"{'.'.join(key)}: found {found}; allowed {allowed}")
-        self.key, self.found, self.allowed, self.near = key, found, allowed, near
+class EstimatorError(LibraryError):
+    """scikit-learn has no such classifier, or refuses its parameters."""
 
 
 def estimator_class(name: str) -> type[Any]:

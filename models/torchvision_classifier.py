@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.library_error import LibraryError
 from models.outputs import AuxiliaryLogits
 from models.picture import Normalized, channels_together, picture
 from models.spec import InputSpec, TorchvisionSpec
@@ -52,19 +53,8 @@ _AUXILIARY_WEIGHT = {"googlenet": 0.3, "inception_v3": 0.4}
 _OLD_DENSE_NAME = re.compile(r"(.*denselayer\d+\.(?:norm|conv))\.([12]\..*)")
 
 
-class TorchvisionError(ValueError):
-    """torchvision has no such classifier, or refuses its parameters.
-
-    Attributes:
-        key: which key of the model's section is at fault.
-        found: what stands there.
-        allowed: what may stand there.
-        near: the nearest that may; empty where none is near.
-    """
-
-    def __init__(self, key: tuple[str, ...], found: str, allowed: str, near: str = "") -> None:
-        super().__init__(f"{'.'.join(key)}: found {found}; allowed {allowed}")
-        self.key, self.found, self.allowed, self.near = key, found, allowed, near
+class TorchvisionError(LibraryError):
+    """torchvision has no such classifier, or refuses its parameters."""
 
 
 class TorchvisionClassifier(nn.Module):

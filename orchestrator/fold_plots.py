@@ -37,9 +37,8 @@ def draw_folds(folder: PlotFolder, digest: RunDigest) -> None:
     ranked = digest.ranked
     tests = {one.configuration.id: one for one in digest.test_scores}
     of_test = [tests[one.configuration.id] for one in ranked]
-    metric = digest.plan.metric
-    _draw_split(folder, digest, ranked, MetricAxis(metric), "folds")
-    test_metric = MetricAxis(f"test_{metric.partition('_')[2]}")
+    _draw_split(folder, digest, ranked, MetricAxis(digest.plan.metric), "folds")
+    test_metric = MetricAxis(digest.plan.test_metric)
     _draw_split(folder, digest, of_test, test_metric, "folds_test")
 
 

@@ -10,6 +10,7 @@ from orchestrator.configuration_scores import ConfigurationScores, configuration
 from orchestrator.csv_files import Cell, TableFolder
 from orchestrator.outcomes import Outcome, Results, score_of
 from orchestrator.records import Status
+from orchestrator.statistics import standard_deviation
 from orchestrator.trial_tables import SCORES
 from orchestrator.trials import Plan, Trial
 
@@ -48,6 +49,12 @@ class Estimate:
     metric: str
     values: tuple[float, ...]
 
+    @classmethod
+    def of(cls, metric: str, found: Iterable[float | None]) -> Estimate | None:
+        """From the outer trials' scores, None for one without; None while there is none."""
+        values = tuple(value for value in found if value is not None)
+        return cls(metric, values) if values else None
+
     @property
     def mean(self) -> float:
         """Over the test folds (and seeds)."""
@@ -56,8 +63,7 @@ class Estimate:
     @property
     def std(self) -> float:
         """Likewise, ddof 0."""
-        mean = self.mean
-        return math.hypot(*(v - mean for v in self.values)) / math.sqrt(len(self.values))
+        return standard_deviation(self.values, ddof=0) or 0.0
 
 
 def outer_results(plan: Plan, outcomes: Mapping[str, Outcome]) -> tuple[OuterResult, ...]:
@@ -82,10 +88,8 @@ def _result(outcome: Outcome, scores: Sequence[ConfigurationScores]) -> OuterRes
 
 def estimate(results: Results) -> Estimate | None:
     """The mean test score of the outer trials; None while none has finished."""
-    metric = f"test_{results.plan.metric.partition('_')[2]}"
-    found = (results.outcomes[trial.id].metric(metric) for trial in results.plan.outer)
-    values = tuple(value for value in found if value is not None)
-    return Estimate(metric, values) if values else None
+    metric = results.plan.test_metric
+    return Estimate.of(metric, (results.outcomes[t.id].metric(metric) for t in results.plan.outer))
 
 
 def write_outer_results(folder: TableFolder, plan: Plan, outcomes: Mapping[str, Outcome]) -> None:

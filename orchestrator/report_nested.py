@@ -14,7 +14,7 @@ def nested_part(standing: Standing) -> Part | None:
     rows = [row for row in standing.source.outer if row.epoch is not None]
     if not rows:
         return None
-    test = ScoreText(_metric(standing))
+    test = ScoreText(plan.test_metric)
     names = list(dict.fromkeys((test.name, "test_accuracy", "test_f1", "test_loss")))
     columns = (
         Column("Test fold", numeric=True),
@@ -65,12 +65,6 @@ def nested_headline(standing: Standing) -> str:
     )
 
 
-def _metric(standing: Standing) -> str:
-    return f"test_{standing.plan.metric.partition('_')[2]}"
-
-
 def _estimate(standing: Standing) -> Estimate | None:
-    metric = _metric(standing)
-    found = (row.metric(metric) for row in standing.source.outer)
-    values = tuple(value for value in found if value is not None)
-    return Estimate(metric, values) if values else None
+    metric = standing.plan.test_metric
+    return Estimate.of(metric, (row.metric(metric) for row in standing.source.outer))

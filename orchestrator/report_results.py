@@ -162,12 +162,8 @@ def _folds(standing: Standing, best: Best) -> TableView:
     return TableView("Each fold of the best configuration", tuple(columns), tuple(rows))
 
 
-def _test_metric(standing: Standing) -> str:
-    return f"test_{standing.plan.metric.partition('_')[2]}"
-
-
 def _test_score(standing: Standing, best: Best) -> str:
-    name = _test_metric(standing)
+    name = standing.plan.test_metric
     values = [value for row in _rows(standing, best) if (value := row.metric(name)) is not None]
     if not values:
         return ""
@@ -178,7 +174,7 @@ def _test_score(standing: Standing, best: Best) -> str:
 
 
 def _test_words(standing: Standing, best: Best) -> tuple[str, ...]:
-    name = ScoreText(_test_metric(standing)).title
+    name = ScoreText(standing.plan.test_metric).title
     folds = list(dict.fromkeys(fold.trial.test_fold for fold in best.folds))
     if len(folds) > 1:
         return (f"Mean {name} over the {len(folds)} test folds, never used for any choice.",)

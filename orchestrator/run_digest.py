@@ -194,9 +194,8 @@ def read_digest(results: Results) -> RunDigest:
         RunDirectoryError: a record is of another format version, or not readable.
     """
     plan = results.plan
-    test_metric = f"test_{plan.metric.partition('_')[2]}"
     tested = {outcome.trial.id for outcome in results.finished if outcome.test is not None}
-    values = results.values(test_metric)
+    values = results.values(plan.test_metric)
     scores = configuration_scores(plan, results.values(plan.metric))
     tests = configuration_scores(plan, {trial: values[trial] for trial in tested})
     by_model: dict[str, list[_Scored]] = {}

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from features.spec import FeatureSpec
-from models.spec import EstimatorSpec, InputSpec, Layout, ModelSpec, NetworkSpec
+from models.spec import InputSpec, Layout, ModelSpec
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.protocols import Protocol
 from orchestrator.schema_order import position
@@ -65,17 +65,6 @@ class Configuration:
     def epochs(self) -> int:
         """The most that a trial runs; what is fitted in one go has one."""
         return 1 if self.train is None else self.train.epochs
-
-    @property
-    def network(self) -> tuple[NetworkSpec, TrainSpec]:
-        """The network and how it is trained.
-
-        Raises:
-            TypeError: the model is an estimator of scikit-learn.
-        """
-        if isinstance(self.model, EstimatorSpec) or self.train is None:
-            raise TypeError(f"{self.model.name} is no network")
-        return self.model, self.train
 
     @property
     def inputs(self) -> InputSpec:
@@ -279,6 +268,11 @@ class Plan:
     def every(self) -> tuple[Trial, ...]:
         """All trials, the outer ones last."""
         return self.trials + self.outer
+
+    @property
+    def test_metric(self) -> str:
+        """The metric on the test split: for reading, never to rank by."""
+        return f"test_{self.metric.partition('_')[2]}"
 
     def of(self, trials: Iterable[Trial]) -> Plan:
         """The plan with some of its trials only."""

@@ -133,6 +133,19 @@ def write_spec(tmp_path: Path, clips: Path) -> Callable[..., Path]:
     return write
 
 
+@pytest.fixture
+def run(foldgrid: Command, tmp_path: Path) -> Callable[..., tuple[Path, str]]:
+    """Run a specification serially; the run directory and what was said."""
+
+    def run(spec: Path, *options: object, name: str = "run", code: int = 0) -> tuple[Path, str]:
+        given = options or ("--executor", "serial")
+        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *given)
+        assert result.code == code, result.err
+        return tmp_path / name, result.out
+
+    return run
+
+
 @pytest.fixture(scope="session")
 def ray_address() -> Iterator[str]:
     """A real Ray of two CPUs, started once for the session."""

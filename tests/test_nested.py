@@ -37,19 +37,6 @@ def trials(run_dir: Path, *, outer: bool = False) -> list[dict[str, str]]:
     return [row for row in rows(run_dir, "trials") if bool(row["fold"]) != outer]
 
 
-@pytest.fixture
-def run(foldgrid: Any, tmp_path: Path) -> Any:
-    """Run a specification serially; the run directory and what was said."""
-
-    def run(spec: Path, *options: object, name: str = "run", code: int = 0) -> tuple[Path, str]:
-        given = options or ("--executor", "serial")
-        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *given)
-        assert result.code == code, result.err
-        return tmp_path / name, result.out
-
-    return run
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory, spec_of: Any) -> tuple[Path, str]:
     """A finished run of `NESTED`, and what it said."""

@@ -36,19 +36,6 @@ def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.fixture
-def run(foldgrid: Any, tmp_path: Path) -> Any:
-    """Run a specification serially; the run directory and what was said."""
-
-    def run(spec: Path, *options: object, name: str = "run", code: int = 0) -> tuple[Path, str]:
-        given = options or ("--executor", "serial")
-        result = foldgrid("run", spec, "--out", tmp_path / name, "--quiet", *given)
-        assert result.code == code, result.err
-        return tmp_path / name, result.out
-
-    return run
-
-
 # Optuna
 
 
