@@ -2,11 +2,33 @@
 
 from __future__ import annotations
 
+import inspect
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from orchestrator.hyperparameters import AdamSpec, OptimizerSpec, SgdSpec
+
+_Kind = TypeVar("_Kind", bound=Optimizer)
+
+
+def _eager(kind: type[_Kind]) -> type[_Kind]:
+    """The optimizer as it is when nothing compiles it.
+
+    torch imports its compiler, which takes a second or two of each process, to tell it to leave
+    optimizers alone: here they are taken from under what does that.
+    """
+    for method in (kind.add_param_group, kind.zero_grad, kind.state_dict, kind.load_state_dict):
+        plain = inspect.unwrap(method)
+        # Where torch looks first, and keeps what the compiler has made of it.
+        plain.__dict__.setdefault("__dynamo_disable", plain)
+    step = torch.no_grad()(inspect.unwrap(kind.step))
+    return type(kind.__name__, (kind,), {"step": step})
+
+
+_SGD, _Adam, _AdamW = _eager(SGD), _eager(Adam), _eager(AdamW)
 
 
 def make_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
@@ -20,7 +42,7 @@ def make_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
         raise ValueError("the model has no trainable parameter")
     fused = _can_be_fused(model, trainable)
     if isinstance(spec, SgdSpec):
-        return SGD(
+        return _SGD(
             trainable,
             lr=spec.lr,
             momentum=spec.momentum,
@@ -28,7 +50,7 @@ def make_optimizer(spec: OptimizerSpec, model: nn.Module) -> Optimizer:
             weight_decay=spec.weight_decay,
             fused=fused,
         )
-    kind = Adam if isinstance(spec, AdamSpec) else AdamW
+    kind = _Adam if isinstance(spec, AdamSpec) else _AdamW
     return kind(trainable, lr=spec.lr, weight_decay=spec.weight_decay, fused=fused)
 
 

@@ -44,6 +44,7 @@ import numpy as np
 import ray
 from ray import tune
 from ray._private import ray_constants
+from ray.air._internal import usage
 from ray.tune import Callback, CheckpointConfig, FailureConfig, RunConfig, TuneConfig
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial as TuneTrial
@@ -91,6 +92,10 @@ _JOIN_SECONDS = 30.0
 """How long a cluster that has no core yet is waited for."""
 
 _LOST = "the Ray cluster was lost"
+
+_IDLE_MILLISECONDS = 600_000
+"""How long a process that Ray has started in advance may wait for a trial. By default it is one
+second, and it ends just when the cores are reserved for the trial that it was started for."""
 
 _PROBE_SECONDS = 120.0
 """How long trials are tried out for `gpu: auto`; kinds that are left are guessed."""
@@ -517,7 +522,7 @@ def _run_in(
             share = replace(share, gpu_context=packing.context)
             queue = _Queue(share.job, observer, packing.shares)
             messenger = _Messenger(share, observer, queue)
-            with _workers_as_they_are():
+            with _workers_as_they_are(), _untagged():
                 _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
     except (ray.exceptions.RayError, OSError) as error:
         raise LostError(f"{_LOST}: {_line(error)}") from error
@@ -694,6 +699,20 @@ def _workers_as_they_are() -> Iterator[None]:
         class_cache.DEFAULT_ENV_VARS, class_cache.ENV_VARS_TO_PROPAGATE = variables
 
 
+@contextmanager
+def _untagged() -> Iterator[None]:
+    """Let Tune not look which trackers' callbacks it was given, for statistics that nobody sends.
+
+    It imports MLflow, W&B and Comet for that where they are installed: four seconds.
+    """
+    tag = usage.tag_callbacks
+    usage.tag_callbacks = lambda callbacks: False
+    try:
+        yield
+    finally:
+        usage.tag_callbacks = tag
+
+
 def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
     cpu = share.job.resources.cpu
 
@@ -829,8 +848,7 @@ def _preloaded(job: Job, cores: int) -> list[str]:
     on_cores = job.resources.gpu == 0 or (job.resources.gpu == "auto" and not visible_gpus())
     if trials < cores or job.resources.cpu > 1 or not on_cores:
         return []
-    trained = any(trial.configuration.train is not None for trial in job.trials)
-    return [__name__, "orchestrator.trial", *(["torch._dynamo"] if trained else [])]
+    return [__name__, "orchestrator.trial"]
 
 
 def _connect(address: str | None, job: Job, folder: Path) -> None:
@@ -853,7 +871,10 @@ def _connect(address: str | None, job: Job, folder: Path) -> None:
                 _temp_dir=str(folder / "ray"),
                 logging_level=logging.ERROR,
                 log_to_driver=False,
-                _system_config={"preload_python_modules": _preloaded(job, cores)},
+                _system_config={
+                    "preload_python_modules": _preloaded(job, cores),
+                    "idle_worker_killing_time_threshold_ms": _IDLE_MILLISECONDS,
+                },
             )
     except Exception as error:
         # Of many types, a bare Exception among them: a full disk is "timed out during startup".

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from orchestrator.errors import ClusterError
 
-CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+_CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
 """Names the folder in which torch keeps what it has compiled; processes may share it."""
 
 _PREFIX = "foldgrid-"
@@ -38,12 +38,12 @@ def session_folder() -> Iterator[Path]:
     except OSError as error:
         place = error.filename or "the temporary directory"
         raise ClusterError(f"{place}: cannot write: {error.strerror or error}") from error
-    named = os.environ.setdefault(CACHE_VARIABLE, str(folder / "compiled"))
+    named = os.environ.setdefault(_CACHE_VARIABLE, str(folder / "compiled"))
     try:
         yield folder
     finally:
         if Path(named).is_relative_to(folder):
-            os.environ.pop(CACHE_VARIABLE, None)
+            os.environ.pop(_CACHE_VARIABLE, None)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -52,10 +52,10 @@ def name_compiled_folder() -> None:
 
     That of a process that was killed goes with the next sweep on the machine.
     """
-    if CACHE_VARIABLE not in os.environ:
+    if _CACHE_VARIABLE not in os.environ:
         folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-compiled-", dir=_place())
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
-        os.environ[CACHE_VARIABLE] = folder
+        os.environ[_CACHE_VARIABLE] = folder
 
 
 def _place() -> str:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import importlib
 import io
-import os
 import pickle
 import socket
-import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -47,7 +44,7 @@ from orchestrator.records import (
     Weights,
 )
 from orchestrator.seeding import Seeds, derive_seeds, seed_everything
-from orchestrator.session_folder import CACHE_VARIABLE, name_compiled_folder
+from orchestrator.session_folder import name_compiled_folder
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
 
@@ -105,17 +102,6 @@ def warm_up(model: ModelSpec | None = None) -> None:
         with suppress(EstimatorError):
             estimator_class(model.estimator)
         return
-    # The first torch optimizer of a process imports it, whether anything is compiled or not; and
-    # the import makes the folder of a cache in the system's temporary one.
-    if "torch._dynamo" in sys.modules or CACHE_VARIABLE in os.environ:
-        importlib.import_module("torch._dynamo")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        os.environ[CACHE_VARIABLE] = folder
-        try:
-            importlib.import_module("torch._dynamo")
-        finally:
-            del os.environ[CACHE_VARIABLE]
 
 
 class TrialRun:
@@ -238,9 +224,14 @@ class TrialRun:
 
     def _warm_up(self) -> None:
         """Import what is needed; interrupted by a deadline, an import leaves half a package."""
-        warm_up(self._input.trial.configuration.model)
+        configuration = self._input.trial.configuration
+        warm_up(configuration.model)
         if self._input.timeout is not None:
             importlib.import_module("torchvision")
+            if isinstance(configuration.model, FactorySpec) or _is_compiled(configuration.train):
+                # The import itself makes the folder for what is compiled.
+                name_compiled_folder()
+                importlib.import_module("torch._dynamo")
         self._attempt_begin = time.perf_counter()
 
     def _advance(self) -> EpochRow:
@@ -417,3 +408,7 @@ def run_trial(
         if row is not None and on_epoch is not None:
             on_epoch(row)
     return run.outcome
+
+
+def _is_compiled(train: TrainSpec | None) -> bool:
+    return train is not None and train.compile

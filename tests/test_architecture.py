@@ -130,6 +130,24 @@ def test_a_training_worker_loads_no_library_that_it_can_do_without() -> None:
     assert not loaded(code) & {"librosa", "numba", "soundfile", "torchaudio", "sklearn", "scipy"}
 
 
+@pytest.mark.parametrize("optimizer", ["SgdSpec", "AdamSpec", "AdamWSpec"])
+def test_an_optimizer_takes_its_steps_without_the_compiler(optimizer: str) -> None:
+    code = f"""
+import sys, torch
+from orchestrator.hyperparameters import {optimizer}
+from orchestrator.optim import make_optimizer
+layer = torch.nn.Linear(2, 2)
+steps = make_optimizer({optimizer}(), layer)
+for _ in range(2):
+    steps.zero_grad()
+    layer(torch.ones(1, 2)).sum().backward()
+    steps.step()
+steps.load_state_dict(steps.state_dict())
+assert torch.is_grad_enabled()
+assert "torch._dynamo" not in sys.modules"""
+    loaded(code)
+
+
 RUNS_WHAT_IT_READS = {
     "pickle",
     "cPickle",

@@ -469,7 +469,7 @@ def test_optimizers(spec: Any, kind: type, settings_of: dict[str, object]) -> No
     model = linear()
     next(model.parameters()).requires_grad_(False)
     optimizer = make_optimizer(spec, model)
-    assert type(optimizer) is kind
+    assert isinstance(optimizer, kind)
     (group,) = optimizer.param_groups
     assert {name: group[name] for name in settings_of} == settings_of
     assert len(group["params"]) == 1
