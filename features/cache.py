@@ -132,8 +132,11 @@ def features_of(
         path = folder / _ARRAY
         rows = _row_file(path, len(dataset.clips), spec)
         findings = extract_all(dataset, spec, rows, workers, progress or _no_progress)
-        near = near_duplicates(dataset.clips, findings.fingerprints)
-        _close(folder, entry.name, spec, findings.bad, near, workers)
+        with ThreadPoolExecutor(1) as beside:
+            pairs = beside.submit(near_duplicates, dataset.clips, findings.fingerprints)
+            checksum = _checksum(path, workers)
+            near = pairs.result()
+        _close(folder, entry.name, spec, findings.bad, near, checksum)
         left_out = tuple(LeftOut(dataset.clips[i], problem) for i, problem in findings.bad.items())
         # Mapped before it is renamed: it stays readable whatever becomes of the entry.
         made = Extraction(_mapped(path), left_out, near, cached=False, key=entry.name)
@@ -179,7 +182,7 @@ def _close(
     spec: FeatureSpec,
     bad: dict[int, str],
     near: tuple[NearDuplicate, ...],
-    workers: int,
+    checksum: str,
 ) -> None:
     """Write the manifest, which says that the array is complete and what it is."""
     path = folder / _ARRAY
@@ -192,7 +195,7 @@ def _close(
         "shape": list(_mapped(path).shape),
         "bad": [[index, problem] for index, problem in bad.items()],
         "near_duplicates": [[n.first, n.second, n.similarity] for n in near],
-        "sha256": _checksum(path, workers),
+        "sha256": checksum,
     }
     manifest["checksum"] = _digest(manifest)
     text = json.dumps(manifest, indent=2, ensure_ascii=False)

@@ -7,10 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
 from features import synthetic
 from features.audio import BadClip, mono, resample
 from features.clips import Clip, Dataset
-from features.fingerprint import Fingerprint, fingerprint
+from features.fingerprint import Fingerprint, fingerprint, lowered
 from features.inspection import SHORTEST_SECONDS, Inspection, inspect
 
 _THREADS = 4
@@ -53,7 +55,7 @@ def check(dataset: Dataset, rates: Sequence[int], progress: Progress) -> tuple[C
     first: dict[str, str] = {}
     checked = []
     # Reading and decoding release the interpreter's lock for most of their time.
-    with ThreadPoolExecutor(_THREADS) as pool:
+    with threadpool_limits(1), ThreadPoolExecutor(_THREADS) as pool:
         inspections = pool.map(lambda clip: _inspected(dataset, clip, rates), dataset.clips)
         for done, (clip, seen) in enumerate(zip(dataset.clips, inspections, strict=True), 1):
             twin = first.setdefault(clip.sha256, clip.path)
@@ -70,7 +72,7 @@ def _inspected(
         waveform, rate = synthetic.render(clip.path)
         seconds, peak = len(waveform) / rate, float(abs(waveform).max())
         found = Inspection(None, path.suffix, "FLOAT", seconds, rate, 1, peak)
-        return found, fingerprint(waveform, rate)
+        return found, fingerprint(lowered(waveform, rate))
     try:
         content = (dataset.root / clip.path).read_bytes()
     except OSError as error:
@@ -79,7 +81,7 @@ def _inspected(
     found, decoded = inspect(path, content)
     if decoded is None or found.problem:
         return found, None
-    mark = fingerprint(mono(decoded.samples), decoded.rate)
+    mark = fingerprint(lowered(mono(decoded.samples), decoded.rate))
     if found.seconds >= SHORTEST_SECONDS:
         return found, mark
     try:

@@ -14,6 +14,9 @@ from features.clips import Clip, DatasetError
 
 _THREADS = 8
 
+_TOGETHER = 8
+"""Files a task, each of which takes about as long to hand out as to hash a small file."""
+
 
 @dataclass(frozen=True, slots=True)
 class FoundClip:
@@ -84,9 +87,14 @@ def hashed_clips(root: Path, found: Iterable[FoundClip]) -> tuple[Clip, ...]:
         DatasetError: files that cannot be read, every one of them.
     """
     ordered = sorted(found, key=lambda clip: clip.path)
+
+    def hashed(start: int) -> list[str | DatasetError]:
+        return [_content_hash(root / clip.path) for clip in ordered[start : start + _TOGETHER]]
+
     # Reading and hashing both release the interpreter's lock.
     with ThreadPoolExecutor(_THREADS) as pool:
-        hashes = list(pool.map(lambda clip: _content_hash(root / clip.path), ordered))
+        starts = range(0, len(ordered), _TOGETHER)
+        hashes = [one for some in pool.map(hashed, starts) for one in some]
     faults = [
         f"{clip.place}: {result}" if clip.place else str(result)
         for clip, result in zip(ordered, hashes, strict=True)

@@ -89,10 +89,11 @@ def _candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, list[
 
     At distance `d` word `i` of the first belongs to word `i + d` of the second.
     """
-    longest = max(len(mark.words) for mark in prints)
+    words = _Words.of(prints)
+    longest = int(words.steps.max(initial=-1)) + 1
     # Distances of two pairs are never neighbours.
     span = 2 * longest + 2
-    hits = np.concatenate([_hits(prints, key, span) for key in _KEYS])
+    hits = np.concatenate([_hits(words, key, len(prints), span) for key in _KEYS])
     codes, counts = np.unique(hits, return_counts=True)
     # The steps of a copy may lie between those of the original.
     near = counts.copy()
@@ -108,12 +109,35 @@ def _candidates(prints: Sequence[Fingerprint]) -> Iterator[tuple[int, int, list[
         yield *divmod(pair, len(prints)), distances
 
 
-def _hits(prints: Sequence[Fingerprint], key: int, span: int) -> NDArray[np.int64]:
+@dataclass(frozen=True, slots=True)
+class _Words:
+    """All words of all clips, in order: of each its clip, its step, whether it is heard."""
+
+    words: NDArray[np.uint32]
+    owners: NDArray[np.int64]
+    steps: NDArray[np.int64]
+    heard: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, prints: Sequence[Fingerprint]) -> _Words:
+        lengths = np.array([len(mark.words) for mark in prints])
+        owners = np.repeat(np.arange(len(prints)), lengths)
+        starts = np.cumsum(lengths) - lengths
+        return cls(
+            np.concatenate([mark.words for mark in prints]),
+            owners,
+            np.arange(len(owners)) - starts[owners],
+            np.concatenate([mark.heard for mark in prints]),
+        )
+
+
+def _hits(words: _Words, key: int, clips: int, span: int) -> NDArray[np.int64]:
     """Equal keys in two clips, `int64 [n]`: a number for first, second and distance.
 
     It is `(first * clips + second) * span + distance + span / 2 - 1`.
     """
-    keys, owners, steps = _index(prints, key)
+    keys, places = _index(words, key)
+    owners, steps = words.owners[places], words.steps[places]
     found = [np.zeros(0, np.int64)]
     for apart in range(1, min(_NEIGHBOURS, len(keys) - 1) + 1):
         equal = keys[apart:] == keys[:-apart]
@@ -122,30 +146,24 @@ def _hits(prints: Sequence[Fingerprint], key: int, span: int) -> NDArray[np.int6
         (here,) = np.nonzero(equal & (owners[apart:] != owners[:-apart]))
         there = here + apart
         # Equal keys are in the order of the clips.
-        pair = owners[here] * len(prints) + owners[there]
+        pair = owners[here] * clips + owners[there]
         found.append(pair * span + steps[there] - steps[here] + span // 2 - 1)
     return np.concatenate(found)
 
 
-def _index(
-    prints: Sequence[Fingerprint], key: int
-) -> tuple[NDArray[np.uint32], NDArray[np.int64], NDArray[np.int64]]:
-    """Every key that is heard, its clip and its step; sorted by key, then clip, then step.
+def _index(words: _Words, key: int) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Every key that is heard, and its place among the words; sorted by key, then place.
 
     A key that stays the same from step to step counts once.
     """
-    keys, owners, steps = [], [], []
-    for owner, mark in enumerate(prints):
-        words = mark.words & np.uint32(key)
-        new = np.ones(len(words), np.bool_)
-        new[1:] = words[1:] != words[:-1]
-        (own,) = np.nonzero(mark.heard & new)
-        keys.append(words[own])
-        owners.append(np.full(len(own), owner, np.int64))
-        steps.append(own.astype(np.int64))
-    every = np.concatenate(keys)
-    order = np.argsort(every, kind="stable")
-    return every[order], np.concatenate(owners)[order], np.concatenate(steps)[order]
+    keys = words.words & np.uint32(key)
+    new = np.ones(len(keys), np.bool_)
+    new[1:] = (keys[1:] != keys[:-1]) | (words.owners[1:] != words.owners[:-1])
+    (places,) = np.nonzero(words.heard & new)
+    # As one number each: sorted in a fraction of the time that an order takes.
+    both = keys[places].astype(np.uint64) << np.uint64(32) | places.astype(np.uint64)
+    both.sort()
+    return both >> np.uint64(32), (both & np.uint64(0xFFFFFFFF)).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True, order=True)

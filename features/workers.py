@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from features.audio import BadClip
-    from features.fingerprint import Fingerprint
+    from features.fingerprint import Fingerprint, Lowered
 
 _PROCESSES_PAY = 4096
 """Clips, half a minute of work for one core."""
@@ -50,6 +50,10 @@ _DECODED_AHEAD = 64
 
 _MOST_DECODED = 1 << 26
 """Bytes of waveforms that a task may hold at once."""
+
+_MOST_LOWERED = 1 << 22
+"""Samples of lowered waveforms that wait for their fingerprints: one after the other these take
+half the time that each takes between two clips' decoding."""
 
 _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """What a terminal sends to all its processes. SIGTERM stays: it is how a broken pool is ended."""
@@ -195,6 +199,7 @@ def _extract_rows(
     from features.extract import extract
 
     found = Findings({}, {})
+    sounds: dict[int, Lowered] = {}
     dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
     blank = np.nan if dtype.kind == "f" else 0
     decoded = _decoded(part, spec)
@@ -208,7 +213,7 @@ def _extract_rows(
             try:
                 if isinstance(clip, BadClip):
                     raise clip
-                waveform, found.fingerprints[index] = clip
+                waveform, sounds[index] = clip
                 array = extract(waveform, spec)
             except BadClip as problem:
                 found.bad[index] = str(problem)
@@ -216,21 +221,31 @@ def _extract_rows(
             # Windows overlap; one by one they are written from where they are.
             parts = [array] if array.flags.c_contiguous else array
             file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
+            if sum(len(sound.samples) for sound in sounds.values()) > _MOST_LOWERED:
+                found.fingerprints.update(_fingerprints(sounds))
+                sounds.clear()
+    found.fingerprints.update(_fingerprints(sounds))
     return found
+
+
+def _fingerprints(sounds: dict[int, Lowered]) -> dict[int, Fingerprint]:
+    from features.fingerprint import fingerprint
+
+    return {index: fingerprint(sound) for index, sound in sounds.items()}
 
 
 def _decoded(
     part: Dataset, spec: FeatureSpec
-) -> Iterator[tuple[NDArray[np.float32], Fingerprint] | BadClip]:
-    """Each clip, `float32 [spec.samples]`, and its fingerprint; or why it cannot be used."""
+) -> Iterator[tuple[NDArray[np.float32], Lowered] | BadClip]:
+    """Each clip, `float32 [spec.samples]`, and lowered as a whole; or why it cannot be used."""
     from features.audio import BadClip, fit_length, read_waveform, resample, scale
-    from features.fingerprint import fingerprint
+    from features.fingerprint import lowered
 
     for clip in part.clips:
         try:
             decoded, rate = read_waveform(part, clip)
             waveform = scale(resample(decoded, rate, spec.sample_rate), spec.normalize)
-            yield fit_length(waveform, spec.samples, spec.fit), fingerprint(decoded, rate)
+            yield fit_length(waveform, spec.samples, spec.fit), lowered(decoded, rate)
         except BadClip as problem:
             yield problem
 
@@ -240,14 +255,18 @@ def _part(dataset: Dataset, start: int, stop: int) -> Dataset:
 
 
 def _chunks(total: int, workers: int, spec: FeatureSpec) -> Iterator[tuple[int, int]]:
-    """Start and stop of each task's clips; those of the first few may be more."""
+    """Start and stop of each task's clips.
+
+    Those of the first few may be more, those of the last few are less and less: no worker ends
+    much later than the others.
+    """
     most = max(1, _MOST_DECODED // (4 * spec.samples))
     ahead = 0 if spec.kind == "waveform" else workers - 1
     start = 0
     while start < total:
         size = _DECODED_AHEAD if ahead > 0 else _LARGEST_CHUNK
-        stop = start + max(1, min(size, most, total // (4 * workers)))
-        yield start, min(stop, total)
+        stop = start + max(1, min(size, most, (total - start) // (4 * workers)))
+        yield start, stop
         start, ahead = stop, ahead - 1
 
 
@@ -291,16 +310,14 @@ def _quiet_start() -> Iterator[None]:
 @contextmanager
 def one_thread(spec: FeatureSpec) -> Iterator[None]:
     """Let this process compute as a worker does: sums may depend on the number of threads."""
-    backend = getattr(spec, "backend", None)
+    import numpy  # noqa: F401 - only libraries already loaded are limited
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
     with ExitStack() as stack:
-        if backend == "torchaudio" or spec.kind == "mel_image":
+        if getattr(spec, "backend", None) == "torchaudio" or spec.kind == "mel_image":
             import torch
 
             stack.callback(torch.set_num_threads, torch.get_num_threads())
             torch.set_num_threads(1)
-        if backend == "librosa":
-            import numpy  # noqa: F401 - only libraries already loaded are limited
-            from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-            stack.enter_context(threadpool_limits(1))
+        stack.enter_context(threadpool_limits(1))
         yield

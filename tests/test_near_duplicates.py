@@ -21,7 +21,7 @@ from features import synthetic
 from features.cache import features_of
 from features.clips import Clip, Dataset
 from features.datasets import load_synthetic
-from features.fingerprint import LOWEST_RATE, Fingerprint, fingerprint
+from features.fingerprint import LOWEST_RATE, Fingerprint, fingerprint, lowered
 from features.near_duplicates import NearDuplicate, near_duplicates
 from features.spec import LogMelSpec, WaveformSpec
 
@@ -59,7 +59,7 @@ def decoded(waveform: Waveform, rate: int, kind: str, subtype: str) -> tuple[Wav
 
 
 def marks(*sounds: tuple[Waveform, int]) -> dict[int, Fingerprint]:
-    return {i: fingerprint(*sound) for i, sound in enumerate(sounds)}
+    return {i: fingerprint(lowered(*sound)) for i, sound in enumerate(sounds)}
 
 
 def compared(prints: dict[int, Fingerprint]) -> tuple[NearDuplicate, ...]:
@@ -136,7 +136,7 @@ def test_other_recordings_are_not_near_identical() -> None:
 
 def test_the_synthetic_sounds_are_not_near_identical() -> None:
     clips = synthetic.clips()
-    prints = {i: fingerprint(*synthetic.render(clip.path)) for i, clip in enumerate(clips)}
+    prints = {i: fingerprint(lowered(*synthetic.render(clip.path))) for i, clip in enumerate(clips)}
     assert near_duplicates(clips, prints) == ()
 
 
@@ -164,7 +164,7 @@ def test_tones_of_other_phase_are_not_near_identical() -> None:
 
 
 def test_a_rate_below_the_bands_has_no_words() -> None:
-    assert len(fingerprint(recording(0), LOWEST_RATE - 1).words) == 0
+    assert len(fingerprint(lowered(recording(0), LOWEST_RATE - 1)).words) == 0
     assert compared(marks((recording(0), LOWEST_RATE - 1), (recording(0), 100))) == ()
 
 
