@@ -65,6 +65,13 @@ class Course:
         return {trial.id: one.stop for one in self._choices for trial in one.trials}
 
     @property
+    def grows(self) -> bool:
+        """Whether results may call for more trials than are due now."""
+        search = self.experiment.sweep.settings.search
+        chosen = self.plan.protocol == "nested" or self._pruner is not None
+        return chosen or search.method == "optuna"
+
+    @property
     def total(self) -> int:
         """How many trials there will be, as far as that is known."""
         experiment = self.experiment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, Self
@@ -48,6 +48,7 @@ class Job:
         timeout: seconds that an attempt may take; None for no limit.
         storage: folder in which workers keep checkpoints as `<trial>.pt`; None to hand them over.
         keep_weights: whether finished trials are to hand over their weights.
+        more: whether the results may call for further trials: whoever runs these is kept for them.
     """
 
     trials: Sequence[Trial]
@@ -65,6 +66,7 @@ class Job:
     twins: Mapping[str, Trial] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
     keep_weights: bool = False
+    more: bool = False
 
 
 class Observer(Protocol):
@@ -101,6 +103,10 @@ class Observer(Protocol):
         """A trial ended with an error."""
 
 
+Stages = Iterator[tuple[Job, Observer]]
+"""One job after the other; the next is asked for when every trial of the one before has ended."""
+
+
 class Executor(Protocol):
     """Runs trials and hands over what they give; writes nothing itself.
 
@@ -113,8 +119,8 @@ class Executor(Protocol):
     def __exit__(self, *error: object) -> None:
         """End what was started."""
 
-    def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run every trial of the job, or until `stop` is set: then the running ones are saved.
+    def run(self, stages: Stages, stop: threading.Event) -> None:
+        """Run every trial of every job, or until `stop` is set: then the running ones are saved.
 
         Raises:
             FoldgridError: the trials cannot be run here, or no longer.
@@ -131,22 +137,27 @@ class SerialExecutor:
     def __exit__(self, *error: object) -> None:
         """Nor to be ended."""
 
-    def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
-        """Run the trials in the order of the job; see `Executor`."""
-        gpus = gpus_alone(job.resources)
-        retries = Retries(job.max_failures)
-        waiting = deque(job.trials)
-        while waiting and not stop.is_set():
-            trial = waiting.popleft()
-            retries.started(trial.id)
-            run = _attempt(job, trial, gpus, observer, stop)
-            outcome = run.outcome
-            # Alone in its process a trial has the whole GPU: no larger share can be had.
-            if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause):
-                observer.retried(outcome)
-                waiting.appendleft(trial)
-            else:
-                tell(outcome, run.weights, observer)
+    def run(self, stages: Stages, stop: threading.Event) -> None:
+        """Run the trials in the order of their jobs; see `Executor`."""
+        for job, observer in stages:
+            _run_job(job, observer, stop)
+
+
+def _run_job(job: Job, observer: Observer, stop: threading.Event) -> None:
+    gpus = gpus_alone(job.resources)
+    retries = Retries(job.max_failures)
+    waiting = deque(job.trials)
+    while waiting and not stop.is_set():
+        trial = waiting.popleft()
+        retries.started(trial.id)
+        run = _attempt(job, trial, gpus, observer, stop)
+        outcome = run.outcome
+        # Alone in its process a trial has the whole GPU: no larger share can be had.
+        if isinstance(outcome, TrialFailure) and retries.again(trial.id, outcome.cause):
+            observer.retried(outcome)
+            waiting.appendleft(trial)
+        else:
+            tell(outcome, run.weights, observer)
 
 
 def _attempt(

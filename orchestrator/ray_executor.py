@@ -38,7 +38,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import ray
@@ -62,7 +62,7 @@ from orchestrator.checkpoint import (
 )
 from orchestrator.deaths import death
 from orchestrator.errors import ClusterError, LostError, RunDirectoryError
-from orchestrator.executors import Job, Observer, tell, trial_input
+from orchestrator.executors import Job, Observer, Stages, tell, trial_input
 from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
 from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
@@ -112,14 +112,12 @@ class _Share:
     """What every worker is given.
 
     Attributes:
-        job: without its arrays.
-        arrays: where those are stored.
+        arrays: where the features are stored.
         folder: the driver's, which workers on other machines do not see.
         stop_key: what the cluster is told when workers are to save their trials.
         gpu_context: bytes of a GPU that every process takes beside its tensors.
     """
 
-    job: Job
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]]
     folder: Path
     stop_key: bytes
@@ -131,20 +129,20 @@ class _Share:
 
 
 @dataclass
-class _Last:
-    """A checkpoint to go on from: in the object store, or None where it is in `job.storage`.
+class _Held:
+    """Something in the object store that goes with a trial; None where it has been let go of.
 
-    Let go of when its attempt is over: Tune keeps what it was given to the end of the sweep.
+    Tune keeps what a trial was given to the end of the sweep.
     """
 
-    stored: ray.ObjectRef[Checkpoint] | None
+    stored: ray.ObjectRef[Any] | None
 
-    def __deepcopy__(self, memo: object) -> _Last:
+    def __deepcopy__(self, memo: object) -> _Held:
         # Tune copies configurations; the copy of a reference would never be let go.
         return self
 
     def __str__(self) -> str:
-        return "checkpoint"
+        return "held"
 
 
 class _Trainable(tune.Trainable):
@@ -154,16 +152,20 @@ class _Trainable(tune.Trainable):
         """Take the share, and the first trial."""
         from orchestrator.trial import warm_up
 
-        warm_up(share.job.trials[config["index"]].configuration.model)
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
         self._guard = Guard()
         self._run: TrialRun | None = None
+        self._reference: ray.ObjectRef[Job] | None = None
         self.reset_config(config)
+        warm_up(self._job.trials[config["index"]].configuration.model)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Begin another trial in this process."""
         self._task, self._run = new_config, None
+        reference: ray.ObjectRef[Job] = new_config["job"].stored
+        if reference != self._reference:
+            self._reference, self._job = reference, ray.get(reference)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -191,7 +193,7 @@ class _Trainable(tune.Trainable):
     def _begin(self) -> TrialRun:
         from orchestrator.trial import TrialRun
 
-        job = self._share.job
+        job = self._job
         if job.timeout is not None:
             self._guard.arm(job.timeout, self._share.stacks_file(self._task["index"]))
         trial = job.trials[self._task["index"]]
@@ -208,19 +210,19 @@ class _Trainable(tune.Trainable):
         return self._run
 
     def _last(self, trial: str) -> Checkpoint | None:
-        last: _Last | None = self._task["last"]
+        last: _Held | None = self._task["last"]
         if last is None:
             return None
         if last.stored is not None:
-            return ray.get(last.stored)
-        assert self._share.job.storage is not None
-        return read_checkpoint(storage_file(self._share.job.storage, trial), trial)
+            return cast(Checkpoint, ray.get(last.stored))
+        assert self._job.storage is not None
+        return read_checkpoint(storage_file(self._job.storage, trial), trial)
 
     def _saved(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
         """The checkpoint if the driver is to keep it; else it is in the storage."""
-        if checkpoint is None or self._share.job.storage is None:
+        if checkpoint is None or self._job.storage is None:
             return checkpoint
-        write_checkpoint(storage_file(self._share.job.storage, checkpoint.trial), checkpoint)
+        write_checkpoint(storage_file(self._job.storage, checkpoint.trial), checkpoint)
         return None
 
     def _features(self, spec: FeatureSpec) -> _Array:
@@ -241,35 +243,95 @@ class _NotKept:
         return {}
 
 
+class _Work:
+    """The trials at hand, and after them those that their results call for.
+
+    Attributes:
+        job: without its arrays.
+        observer: who is told what becomes of its trials.
+        held: the job, for the workers.
+        error: what the observer or the next job's making raised (the disk is full, say): Tune
+            would take it for the trial's own fault and try the trial again.
+        following: a job that the workers at hand cannot run.
+        gpus: of one trial, where GPUs are not shared.
+    """
+
+    def __init__(self, job: Job, observer: Observer, stages: Stages, gpus: float) -> None:
+        self.error: Exception | None = None
+        self.following: tuple[Job, Observer] | None = None
+        self._stages = stages
+        self.gpus = gpus
+        self._specs = job.arrays.keys()
+        self._take(job, observer)
+
+    def _take(self, job: Job, observer: Observer) -> None:
+        self.job, self.observer = replace(job, arrays={}), observer
+        self.held = _Held(ray.put(self.job))
+
+    def advance(self) -> bool:
+        """Go on to the next job; whether there is one that the workers at hand can run."""
+        found = None
+        with self.kept():
+            found = next(self._stages, None)
+        if found is None:
+            return False
+        # Trials of other kinds are to be tried out first, with the GPUs free.
+        packed = self.gpus > 0 and self.job.resources.gpu == "auto"
+        if packed or found[0].arrays.keys() - self._specs:
+            self.following = found
+            return False
+        self.held.stored = None
+        self._take(*found)
+        return True
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Keep what is raised."""
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+
 class _Queue(_NotKept, Searcher):
     """Suggests trials to Tune: first those to be started again, then the others in order.
 
     Tune's own retries would count the death of a node, and know no other resources.
     """
 
-    def __init__(self, job: Job, observer: Observer, gpus: Sequence[float]) -> None:
+    def __init__(self, work: _Work, gpus: Sequence[float]) -> None:
         super().__init__()
-        self._job = job
-        self._observer = observer
+        self._work = work
         self._waiting = deque(enumerate(gpus))
         self._given: dict[int, int] = {}
         self.closed = False
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial; None while all that are left run."""
+        self._fill()
         if self.closed or not (self._waiting or self._given):
             return Searcher.FINISHED
-        if not self._waiting or len(self._given) >= (self._job.jobs or math.inf):
+        job = self._work.job
+        if not self._waiting or len(self._given) >= (job.jobs or math.inf):
             return None
         index, gpus = self._waiting.popleft()
-        last = self._observer.last_checkpoint(self._job.trials[index].id)
+        last = self._work.observer.last_checkpoint(job.trials[index].id)
         self._given[index] = 0 if last is None else last.epoch
-        return {"index": index, "gpus": gpus, "last": self._stored(last)}
+        return {"index": index, "gpus": gpus, "last": self._held(last), "job": self._work.held}
 
-    def _stored(self, last: Checkpoint | None) -> _Last | None:
+    def _fill(self) -> None:
+        """Go on to the next job where every trial has ended."""
+        if self.closed or self._waiting or self._given:
+            return
+        if self._work.advance():
+            self._waiting.extend(enumerate(_whole(self._work.job, self._work.gpus)))
+        else:
+            self.closed = True
+
+    def _held(self, last: Checkpoint | None) -> _Held | None:
         if last is None:
             return None
-        return _Last(None if self._job.storage else ray.put(last))
+        return _Held(None if self._work.job.storage else ray.put(last))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -303,13 +365,19 @@ class _Scheduler(_NotKept, FIFOScheduler):
     one: where trials are shorter than a process's start, no second worker would ever arrive.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int) -> None:
+        """Take the number of workers that are to be kept while no trial waits for one."""
         super().__init__()  # type: ignore[no-untyped-call]
+        self._kept = kept
         self._waiting: list[TuneTrial] = []
 
     def on_trial_add(self, tune_controller: Any, trial: TuneTrial) -> None:
         """Take note of a trial."""
         self._waiting.append(trial)
+        if self._kept:
+            cache = tune_controller._tune_controller._actor_cache
+            cache.increase_max(trial.placement_group_factory, by=self._kept)
+            self._kept = 0
 
     def choose_trial_to_run(self, tune_controller: Any) -> TuneTrial | None:
         """The first trial that nothing has been started for."""
@@ -326,21 +394,17 @@ class _Messenger(_NotKept, Callback):
     """Hands what Tune hears from the workers to the observer, and failed trials to the queue.
 
     Attributes:
-        error: what the observer raised (the disk is full, say): Tune would take it for the
-            trial's own fault and try the trial again.
         running: when each running trial was started, by index.
         saved: those that have reported since the sweep was stopped.
     """
 
-    def __init__(self, share: _Share, observer: Observer, queue: _Queue) -> None:
-        self.error: Exception | None = None
+    def __init__(self, share: _Share, work: _Work, queue: _Queue) -> None:
         self.running: dict[int, float] = {}
         self.saved: set[int] = set()
         self._share = share
-        self._job = share.job
-        self._observer = observer
+        self._work = work
         self._queue = queue
-        self._retries = Retries(share.job.max_failures)
+        self._retries = Retries(work.job.max_failures)
         self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
@@ -348,17 +412,17 @@ class _Messenger(_NotKept, Callback):
         if self.running:
             self._idle_since, self._patience = now, _WAIT_SECONDS
         elif now - self._idle_since > self._patience:
-            with self._kept():
-                self._observer.waiting(now - self._idle_since)
+            with self._work.kept():
+                self._work.observer.waiting(now - self._idle_since)
             self._patience += _WAIT_SECONDS
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
         self.running[index] = time.monotonic()
-        identity = self._job.trials[index].id
+        identity = self._work.job.trials[index].id
         self._retries.started(identity)
-        with self._kept():
-            self._observer.started(identity, self._queue.first_epoch(index))
+        with self._work.kept():
+            self._work.observer.started(identity, self._queue.first_epoch(index))
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
@@ -369,27 +433,27 @@ class _Messenger(_NotKept, Callback):
         outcome = result.pop("outcome", None)
         weights = result.pop("weights", None)
         checkpoint = result.pop("checkpoint", None)
-        identity = self._job.trials[index].id
+        identity = self._work.job.trials[index].id
         if result.get("saved"):
             self.saved.add(index)
-        with self._kept():
+        with self._work.kept():
             if "lost" in result:
                 raise LostError(result["lost"])
             if result.get("remark") and any(row.epoch == 0 for row, _ in rows):
-                self._observer.remark(identity, result["remark"])
+                self._work.observer.remark(identity, result["remark"])
             for row, seconds in rows:
-                self._observer.epoch(identity, row, seconds)
+                self._work.observer.epoch(identity, row, seconds)
             if checkpoint is not None:
-                self._observer.checkpoint(checkpoint)
+                self._work.observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialRecord | TrialFailure):
                 self._ended(trial.config, outcome, weights)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
         index = trial.config["index"]
         seconds = time.monotonic() - self.running.get(index, math.inf)
-        with self._kept():
+        with self._work.kept():
             story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-            failure = death(self._job.trials[index].id, story, seconds, self._job.timeout)
+            failure = death(self._work.job.trials[index].id, story, seconds, self._work.job.timeout)
             if failure.cause is Cause.TIMEOUT:
                 failure = replace(failure, traceback=self._stacks(index) + story)
             self._ended(trial.config, failure)
@@ -416,7 +480,7 @@ class _Messenger(_NotKept, Callback):
         if isinstance(outcome, TrialFailure) and self._again(index, task["gpus"], outcome):
             return
         self._queue.ended(index)
-        tell(outcome, weights, self._observer)
+        tell(outcome, weights, self._work.observer)
 
     def _again(self, index: int, gpus: float, failure: TrialFailure) -> bool:
         """Queue a trial again if it may be; whether it may."""
@@ -424,24 +488,23 @@ class _Messenger(_NotKept, Callback):
             return False
         more = larger_share(gpus) if failure.cause is Cause.GPU_MEMORY else None
         self._queue.again(index, more or gpus)
-        self._observer.retried(failure)
+        self._work.observer.retried(failure)
         return True
-
-    @contextmanager
-    def _kept(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
 
 
 class _Stop(_NotKept, Stopper):
     """Ends the sweep when it is stopped from outside, or its records can go nowhere."""
 
     def __init__(
-        self, share: _Share, stop: threading.Event, messenger: _Messenger, queue: _Queue
+        self,
+        share: _Share,
+        work: _Work,
+        stop: threading.Event,
+        messenger: _Messenger,
+        queue: _Queue,
     ) -> None:
         self._share = share
+        self._work = work
         self._stop = stop
         self._messenger = messenger
         self._queue = queue
@@ -452,7 +515,7 @@ class _Stop(_NotKept, Stopper):
 
     def stop_all(self) -> bool:
         """Whether to end: once the running trials are saved, or had the time to be."""
-        if self._messenger.error is not None:
+        if self._work.error is not None:
             return True
         if not self._stop.is_set():
             return False
@@ -483,51 +546,56 @@ class RayExecutor:
         self._arrays.clear()
         self._kept.close()
 
-    def run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
+    def run(self, stages: Stages, stop: threading.Event) -> None:
         """Run the trials; see `Executor`."""
         try:
-            self._run(job, observer, stop)
+            following = next(stages, None)
+            while following is not None and not stop.is_set():
+                following = self._run(*following, stages, stop)
         except SystemExit:
             # Ray's own answer to a SIGTERM while it starts.
             if not stop.is_set():
                 raise
 
-    def _run(self, job: Job, observer: Observer, stop: threading.Event) -> None:
+    def _run(
+        self, job: Job, observer: Observer, stages: Stages, stop: threading.Event
+    ) -> tuple[Job, Observer] | None:
+        """Run a job and those after it; the first that needs other workers."""
         if self._folder is None:
             self._folder = self._kept.enter_context(_ray(self._address, job))
             _await_cores(stop)
         if stop.is_set():
-            return
-        gpus = _gpus(job)
+            return None
+        work = _Work(job, observer, stages, _gpus(job))
         for spec in job.arrays.keys() - self._arrays.keys():
             self._arrays[spec] = _put(job.arrays[spec])
-        _run_in(self._folder, job, self._arrays, gpus, observer, stop)
+        _run_in(self._folder, work, self._arrays, stop)
+        return work.following
 
 
 def _run_in(
     folder: Path,
-    job: Job,
+    work: _Work,
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]],
-    gpus: float,
-    observer: Observer,
     stop: threading.Event,
 ) -> None:
     """Run the trials on the Ray that this process is connected to."""
-    share = _Share(replace(job, arrays={}), arrays, folder, secrets.token_bytes(16))
+    share = _Share(arrays, folder, secrets.token_bytes(16))
     try:
         with watched(_head(), _give_up):
-            packing = _packing(share, gpus, observer, stop)
+            packing = _packing(share, work, stop)
             if stop.is_set():
                 return
             share = replace(share, gpu_context=packing.context)
-            queue = _Queue(share.job, observer, packing.shares)
-            messenger = _Messenger(share, observer, queue)
+            queue = _Queue(work, packing.shares)
+            messenger = _Messenger(share, work, queue)
+            stopper = _Stop(share, work, stop, messenger, queue)
             with _workers_as_they_are(), _untagged():
-                _tuner(share, queue, messenger, _Stop(share, stop, messenger, queue)).fit()
+                _tuner(share, work, queue, messenger, stopper).fit()
     except (ray.exceptions.RayError, OSError) as error:
         raise LostError(f"{_LOST}: {_line(error)}") from error
-    if messenger.error is not None:
-        raise messenger.error
+    if work.error is not None:
+        raise work.error
 
 
 def _put(array: _Array) -> ray.ObjectRef[_Array]:
@@ -577,14 +645,15 @@ def _await_cores(stop: threading.Event) -> None:
 class _Prober:
     """Tries trials out, one after the other, in a process that has a GPU alone."""
 
-    def __init__(self, share: _Share) -> None:
+    def __init__(self, share: _Share, job: Job) -> None:
         self._share = share
+        self._job = job
 
     def need(self, index: int) -> Need | str:
         """What a trial needs of the GPU, or why that cannot be said."""
         from orchestrator.probe import probe
 
-        job = self._share.job
+        job = self._job
         trial = job.trials[index]
         try:
             features = ray.get(self._share.arrays[trial.configuration.features])
@@ -594,12 +663,17 @@ class _Prober:
             return _line(error)
 
 
-def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Event) -> Packing:
-    """The GPUs of each trial: for `gpu: auto` as many to a GPU as a short try says will fit."""
-    job, nodes = share.job, _gpu_nodes()
+def _whole(job: Job, gpus: float) -> tuple[float, ...]:
+    """The GPUs of each trial where they are not shared."""
     # An estimator computes on a CPU, whatever its neighbours in the plan have.
     trained = [trial.configuration.train is not None for trial in job.trials]
-    whole = Packing(tuple(gpus if needs_it else 0.0 for needs_it in trained))
+    return tuple(gpus if needs_it else 0.0 for needs_it in trained)
+
+
+def _packing(share: _Share, work: _Work, stop: threading.Event) -> Packing:
+    """The GPUs of each trial: for `gpu: auto` as many to a GPU as a short try says will fit."""
+    job, nodes = work.job, _gpu_nodes()
+    whole = Packing(_whole(job, work.gpus))
     if job.resources.gpu != "auto" or not any(whole.shares) or not nodes:
         return whole
     room = _room(job, nodes)
@@ -608,11 +682,11 @@ def _packing(share: _Share, gpus: float, observer: Observer, stop: threading.Eve
     clips = {key: len(s.train) + len(s.val) + len(s.test) for key, s in job.splits.items()}
     groups = kinds(job.trials, clips)
     tried = "one trial" if len(groups) == 1 else f"trials of {min(len(groups), _MOST_PROBES)} kinds"
-    observer.gpus_shared(f"gpu: auto: trying out {tried}")
-    needs = _needs(share, groups, nodes, stop)
+    work.observer.gpus_shared(f"gpu: auto: trying out {tried}")
+    needs = _needs(share, job, groups, nodes, stop)
     packing = pack(groups, needs, room, len(job.trials))
     if not stop.is_set():
-        observer.gpus_shared(sentence(packing, needs))
+        work.observer.gpus_shared(sentence(packing, needs))
     return packing
 
 
@@ -634,12 +708,13 @@ def _room(job: Job, nodes: Sequence[dict[str, Any]]) -> Room:
 
 def _needs(
     share: _Share,
+    job: Job,
     groups: Sequence[Sequence[int]],
     nodes: Sequence[dict[str, Any]],
     stop: threading.Event,
 ) -> dict[int, Need | None]:
     """What each kind of trials needs; see `pack`. Something is tried on every node: GPUs differ."""
-    probers = [_prober(share, node["NodeID"]) for node in nodes]
+    probers = [_prober(share, job, node["NodeID"]) for node in nodes]
     asked: dict[ray.ObjectRef[Need | str], int] = {}
     tried = min(len(groups), _MOST_PROBES)
     for i in range(max(tried, len(nodes))):
@@ -652,13 +727,13 @@ def _needs(
             ray.kill(prober)
 
 
-def _prober(share: _Share, node: str) -> Any:
+def _prober(share: _Share, job: Job, node: str) -> Any:
     options: dict[str, Any] = {
         "num_gpus": 1,
-        "num_cpus": share.job.resources.cpu,
+        "num_cpus": job.resources.cpu,
         "scheduling_strategy": NodeAffinitySchedulingStrategy(node, soft=False),
     }
-    return ray.remote(_Prober).options(**options).remote(share)
+    return ray.remote(_Prober).options(**options).remote(share, job)
 
 
 def _answers(
@@ -713,8 +788,10 @@ def _untagged() -> Iterator[None]:
         usage.tag_callbacks = tag
 
 
-def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> tune.Tuner:
-    cpu = share.job.resources.cpu
+def _tuner(
+    share: _Share, work: _Work, queue: _Queue, messenger: _Messenger, stop: _Stop
+) -> tune.Tuner:
+    cpu = work.job.resources.cpu
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
         return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": config["gpus"]}])
@@ -723,11 +800,13 @@ def _tuner(share: _Share, queue: _Queue, messenger: _Messenger, stop: _Stop) -> 
     # started again need not wait long.
     slots = int(ray.cluster_resources().get("CPU", 1) / cpu)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(8, 2 * slots))
+    # With GPUs a trial that is tried again may need another share than its neighbours have.
+    kept = slots if work.job.more and work.gpus == 0 else 0
     trainable = tune.with_resources(tune.with_parameters(_Trainable, share=share), resources)
     return tune.Tuner(
         trainable,
         tune_config=TuneConfig(
-            reuse_actors=True, search_alg=queue, scheduler=_Scheduler(), num_samples=-1
+            reuse_actors=True, search_alg=queue, scheduler=_Scheduler(kept), num_samples=-1
         ),
         run_config=RunConfig(
             name="sweep",

@@ -6,8 +6,8 @@ import logging
 import os
 import shlex
 import threading
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from orchestrator.continuation import left_out_before, refuse_other, write_speci
 from orchestrator.costs import Costs, longest_first
 from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
-from orchestrator.executors import Executor, Job, SerialExecutor
+from orchestrator.executors import Executor, Job, Observer, SerialExecutor
 from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.extraction import bad_clip_lines, extract
 from orchestrator.interrupts import interruptible
@@ -251,14 +251,27 @@ class _Run:
         """Run what is left, and then what that has chosen."""
         keep = self.experiment.sweep.settings.execution.keep_weights
         kept = KeptWeights(self.ledger, self.experiment.plan, keep, self.course.values)
-        with executor(self.options) as running:
-            while pending and not self.stop.is_set():
-                self._execute(running, pending, arrays, trackers, kept)
-                if self.stop.is_set():
-                    break
-                if news := self.course.advance():
-                    self._tell(news, trackers, kept)
-                pending = self.course.due()
+        stages = self._stages(pending, arrays, trackers, kept)
+        with executor(self.options) as running, closing(stages):
+            running.run(stages, self.stop)
+
+    def _stages(
+        self,
+        pending: list[Trial],
+        arrays: dict[FeatureSpec, FeatureArray],
+        trackers: Tracking,
+        kept: KeptWeights,
+    ) -> Generator[tuple[Job, Observer], None, None]:
+        while pending and not self.stop.is_set():
+            saved = self.ledger.saved_epochs(pending)
+            job = self._job(longest_first(pending, self.course.costs, saved), arrays)
+            with self._observed(job, saved, trackers, kept) as observer:
+                yield job, observer
+            if self.stop.is_set():
+                break
+            if news := self.course.advance():
+                self._tell(news, trackers, kept)
+            pending = self.course.due()
 
     def _tell(self, news: Sequence[str], trackers: Tracking, kept: KeptWeights) -> None:
         """The plan has grown, or some of it was given up."""
@@ -270,38 +283,30 @@ class _Run:
         trackers.grow(plan)
         kept.grow(plan)
 
-    def _execute(
-        self,
-        running: Executor,
-        pending: list[Trial],
-        arrays: dict[FeatureSpec, FeatureArray],
-        trackers: Tracking,
-        kept: KeptWeights,
-    ) -> None:
-        costs = self.course.costs
-        saved = self.ledger.saved_epochs(pending)
-        job = self._job(longest_first(pending, costs, saved), arrays)
-        epochs = epochs_of(pending) | {
-            trial.id: job.stops[trial.id] for trial in pending if trial.id in job.stops
+    @contextmanager
+    def _observed(
+        self, job: Job, saved: Mapping[str, int], trackers: Tracking, kept: KeptWeights
+    ) -> Iterator[_Writer]:
+        """Who is told what happens while a job is run, and shows it."""
+        epochs = epochs_of(job.trials) | {
+            trial.id: job.stops[trial.id] for trial in job.trials if trial.id in job.stops
         }
-        remaining = Remaining(job.trials, Costs(job.splits, costs), saved)
+        remaining = Remaining(job.trials, Costs(job.splits, self.course.costs), saved)
         total = sum(epochs.values())
         scores = dict(self.course.values)
-        state = SweepState(self.experiment.plan, len(pending), total, remaining, scores=scores)
+        state = SweepState(self.experiment.plan, len(job.trials), total, remaining, scores=scores)
         progress = SweepProgress(state, epochs, self.console)
         with progress.shown(), TableRenewal(self.ledger.run_dir) as renewal:
-            unstarted = {trial.id for trial in pending}
-            observer = _Writer(
+            yield _Writer(
                 self.ledger,
                 self.course,
                 kept,
                 progress,
                 renewal,
                 trackers,
-                unstarted,
+                {trial.id for trial in job.trials},
                 job.twins,
             )
-            running.run(job, observer, self.stop)
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
         settings = self.experiment.sweep.settings
@@ -322,6 +327,7 @@ class _Run:
             twins=self.course.twins,
             stops=self.course.stops,
             keep_weights=settings.execution.keep_weights != "none",
+            more=self.course.grows,
         )
 
     def _summarize(self) -> Summary:

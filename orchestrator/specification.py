@@ -118,7 +118,7 @@ class FoldsSpec(_Spec):
         return self
 
 
-Sampler = Literal["tpe", "gp", "cmaes", "random"]
+Sampler = Literal["tpe", "gp", "cmaes", "nsgaii", "random"]
 
 
 class HalvingPruner(_Spec):

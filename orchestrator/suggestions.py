@@ -116,6 +116,8 @@ def _sampler(search: SearchSpec, seed: int) -> BaseSampler:
         return samplers.GPSampler(seed=seed, deterministic_objective=False)
     if search.sampler == "cmaes":
         return samplers.CmaEsSampler(seed=seed)
+    if search.sampler == "nsgaii":
+        return samplers.NSGAIISampler(seed=seed)
     if search.sampler == "random":
         return samplers.RandomSampler(seed=seed)
     return samplers.TPESampler(seed=seed, constant_liar=True)

@@ -95,6 +95,23 @@ def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) 
     assert len(suggested) == 5
 
 
+def test_workers_are_kept_from_one_suggestion_to_the_next(
+    run, write_spec, tmp_path, ray_address
+) -> None:
+    (tmp_path / "signed.py").write_text(
+        "import os\nfrom pathlib import Path\n\nfrom torch import nn\n\n"
+        "def build(input_shape, classes, width):\n"
+        "    Path(__file__).with_name(f'{os.getpid()}.pid').touch()\n"
+        "    inputs = input_shape[0] * input_shape[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
+    )
+    model = {"name": "signed:build", "params": {"width": {"randint": [1, 99]}}}
+    spec = write_spec(model=model, search={"method": "optuna", "samples": 4}, train={"epochs": 1})
+    _, said = run(spec, "--address", ray_address)
+    assert "8 of 8 trials finished" in said
+    assert len(list(tmp_path.rglob("*.pid"))) <= 2
+
+
 def test_a_search_without_any_possible_configuration_is_refused(
     foldgrid, write_spec, tmp_path
 ) -> None:
@@ -135,7 +152,7 @@ def test_suggestions_come_near_what_scores_well(write_spec) -> None:
     assert median(d for d, _ in far[-10:]) > 1
 
 
-@pytest.mark.parametrize("sampler", ["gp", "random"])
+@pytest.mark.parametrize("sampler", ["gp", "cmaes", "nsgaii", "random"])
 def test_other_samplers_and_batches(write_spec, sampler) -> None:
     found = searched(write_spec, 12, sampler=sampler, batch=4)
     assert len(found) == 12
