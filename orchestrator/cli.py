@@ -165,10 +165,13 @@ def _closing(result: Run, command: str) -> list[str]:
         best = result.best
         values = [fold.value for fold in best.folds if fold.value is not None]
         each = ", ".join(f"{value:.4f}" for value in values)
+        # Several seeds, or test folds in turn, give no further folds.
+        folds = {fold.trial.fold for fold in best.folds}
+        noun = "fold" if len(folds) == len(best.folds) else "trial"
         lines.append(
             f"best configuration: {best.configuration.id}"
             f" ({best.metric} mean {best.mean:.4f}, standard deviation {best.std:.4f}"
-            f" over {several(len(values), 'fold')}: {each})"
+            f" over {several(len(values), noun)}: {each})"
         )
         parameters = best.configuration.parameters
         varying = [path for path in result.plan.varying if path in parameters]

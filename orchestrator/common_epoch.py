@@ -1,11 +1,27 @@
-"""The common epoch: one epoch for all folds of a configuration."""
+"""The common epoch: one epoch for all folds of a configuration, and how long to train by it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import fmean
+from statistics import fmean, median_low
 
+from orchestrator.hyperparameters import TrainSpec
 from orchestrator.records import EpochRow
+
+
+def epochs_without_validation(train: TrainSpec | None, curves: Sequence[Sequence[EpochRow]]) -> int:
+    """How many epochs to train where no clip is left to validate, by the folds' trials.
+
+    With `train.select: best` to their common epoch, else for as many epochs as they ran: the
+    lower median, where early stopping made them differ.
+
+    Args:
+        train: of the configuration; None for an estimator, which has one epoch.
+        curves: the epochs of each fold (and seed) in order, at least one, all with validation.
+    """
+    if train is not None and train.select == "best":
+        return common_epoch(curves) + 1
+    return median_low([len(curve) for curve in curves])
 
 
 def common_epoch(curves: Sequence[Sequence[EpochRow]]) -> int:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
-from orchestrator.common_epoch import common_epoch
+from orchestrator.common_epoch import epochs_without_validation
 from orchestrator.configuration_scores import Best, best_configuration
 from orchestrator.hyperparameters import PlateauSchedule
 from orchestrator.records import EpochRow
@@ -84,15 +84,7 @@ def choices(
         if best is not None and settled >= {trial.id for trial in trials}:
             seeds = dict.fromkeys(trial.seed for trial in trials)
             outer = tuple(Trial(best.configuration, test_fold, None, seed) for seed in seeds)
-            found.append(Choice(test_fold, best, _stop(best, curves), outer))
+            train, inner_curves = best.configuration.train, [curves[f.trial.id] for f in best.folds]
+            stop = epochs_without_validation(train, inner_curves)
+            found.append(Choice(test_fold, best, stop, outer))
     return tuple(found)
-
-
-def _stop(best: Best, curves: Mapping[str, Sequence[EpochRow]]) -> int:
-    """All epochs, or as many as were best for the inner folds together."""
-    train = best.configuration.train
-    if train is None:
-        return 1
-    if train.select == "last" and train.early_stopping is None:
-        return train.epochs
-    return common_epoch([curves[fold.trial.id] for fold in best.folds]) + 1

@@ -36,6 +36,11 @@ class OuterResult:
         """The outer trial."""
         return self.outcome.trial
 
+    @property
+    def inner_folds(self) -> int:
+        """How many folds the choice was made on, whatever the number of seeds."""
+        return len({fold.trial.fold for fold in self.inner.folds})
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -118,7 +123,7 @@ def _rows(plan: Plan, results: Iterable[OuterResult]) -> Iterator[list[Cell]]:
         yield [
             *(trial.test_fold, trial.seed, trial.configuration.id),
             *(parameters.get(path) for path in plan.varying),
-            *(outcome.status.value, result.candidates, len(result.inner.folds)),
+            *(outcome.status.value, result.candidates, result.inner_folds),
             *(result.inner.mean, result.inner.std),
             outcome.epoch.epoch if outcome.epoch else None,
             *(outcome.train_accuracy, outcome.train_loss),

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import groupby
 
-from orchestrator.configuration_scores import ConfigurationScores, configuration_scores, ranks
+from orchestrator.configuration_scores import ConfigurationScores, configuration_scores, sort_key
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
 from orchestrator.trials import Plan, Trial
+from orchestrator.verdict import folds_of
 
 Pruner = HalvingPruner | WilcoxonPruner
 
@@ -51,57 +52,61 @@ def stage(
         trials = tuple(t for fold in folds[:count] for t in fold if t.configuration.id in left)
         if count == len(folds) or not settled >= {trial.id for trial in trials}:
             break
-        left = set(_kept(pruner, _scores(plan, trials, values), plan.mode))
-    return Stage(trials, _pruned(plan, left, values))
+        scores = _scores(plan, trials, values)
+        # Where all have failed, or no fold so far defines the metric, nothing is known of any.
+        if scores:
+            left = set(_kept(pruner, scores, plan.mode))
+    return Stage(trials, _pruned(plan, left, settled))
 
 
 def _rungs(pruner: Pruner, folds: int) -> list[int]:
     """After how many folds configurations are compared, and all of them."""
     if isinstance(pruner, WilcoxonPruner):
         return [*range(min(pruner.folds, folds), folds), folds]
-    rungs, count = [], float(pruner.folds)
+    rungs, count = [], pruner.folds
     while count < folds:
-        rungs.append(round(count))
-        count = max(count * pruner.factor, count + 1)
+        rungs.append(count)
+        count *= pruner.factor
     return [*rungs, folds]
 
 
 def _scores(
     plan: Plan, trials: Sequence[Trial], values: Mapping[str, float | None]
 ) -> list[ConfigurationScores]:
-    """Of the configurations that have a score on each of these folds."""
+    """Of the configurations that have finished these folds.
+
+    One on which the metric is not defined lacks it for every configuration.
+    """
     found = configuration_scores(plan.of(trials), values)
-    return [one for one in found if one.rankable]
+    return [one for one in found if one.complete and one.mean is not None]
 
 
 def _kept(pruner: Pruner, scores: Sequence[ConfigurationScores], mode: str) -> list[str]:
     """The identities of those that go on, in plan order."""
     if isinstance(pruner, WilcoxonPruner):
         return _not_worse(pruner, scores, mode)
-    places = ranks(scores, mode)
-    most = max(1, -(-len(scores) // pruner.factor))
-    # Equal ones share a place: none is given up for its place in the plan.
-    return [
-        one.configuration.id
-        for one, place in zip(scores, places, strict=True)
-        if place is not None and place <= most
-    ]
+    keys = [sort_key(one.mean, mode) for one in scores]
+    last = sorted(keys)[-(-len(scores) // pruner.factor) - 1]
+    # None that equals the last one to go on is given up for its place in the plan.
+    return [one.configuration.id for one, key in zip(scores, keys, strict=True) if key <= last]
 
 
 def _not_worse(
     pruner: WilcoxonPruner, scores: Sequence[ConfigurationScores], mode: str
 ) -> list[str]:
-    """Those that are not shown to be worse than the best, fold by fold (Wilcoxon 1945)."""
-    if not scores:
-        return []
+    """Those that are not shown to be worse than the best, fold by fold (Wilcoxon 1945).
+
+    Seeds on a fold are averaged first: they are further trainings, not further folds.
+    """
     from scipy.stats import wilcoxon
 
-    places = ranks(scores, mode)
-    best = scores[places.index(1)].values
+    best = folds_of(min(scores, key=lambda one: sort_key(one.mean, mode)))
     sign = 1.0 if mode == "max" else -1.0
     kept = []
     for one in scores:
-        differences = [sign * (b - v) for b, v in zip(best, one.values, strict=True)]
+        other = folds_of(one)
+        # Equal differences of fractions differ in their last bits.
+        differences = [round(sign * (best[fold] - other[fold]), 12) for fold in best]
         # Equal on every fold there is nothing to test.
         equal = not any(differences)
         if equal or wilcoxon(differences, alternative="greater").pvalue > pruner.p:
@@ -109,9 +114,10 @@ def _not_worse(
     return kept
 
 
-def _pruned(plan: Plan, alive: Set[str], values: Mapping[str, float | None]) -> frozenset[str]:
+def _pruned(plan: Plan, alive: Set[str], settled: Set[str]) -> frozenset[str]:
+    """What has failed has been run: it counts as failed."""
     return frozenset(
         trial.id
         for trial in plan.trials
-        if trial.configuration.id not in alive and trial.id not in values
+        if trial.configuration.id not in alive and trial.id not in settled
     )

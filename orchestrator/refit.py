@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median_low
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +14,7 @@ from rich.console import Console
 from features.arrays import FeatureArray
 from orchestrator import atomic
 from orchestrator.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from orchestrator.common_epoch import common_epoch
+from orchestrator.common_epoch import epochs_without_validation
 from orchestrator.continuation import left_out_before, refuse_other
 from orchestrator.csv_files import CsvWriter
 from orchestrator.envelope import DamagedFileError
@@ -151,10 +150,7 @@ def _rows(experiment: Experiment) -> tuple[int | None, list[int], list[int]]:
 def _epochs(winner: Winner) -> int:
     found = (winner.directory.record(trial) for trial in winner.trials)
     curves = [record.epochs for record in found if record is not None]
-    train = winner.configuration.train
-    if train is not None and train.select == "best":
-        return common_epoch(curves) + 1
-    return median_low([len(curve) for curve in curves])
+    return epochs_without_validation(winner.configuration.train, curves)
 
 
 def _trained(

@@ -101,7 +101,7 @@ def _best_headline(standing: Standing) -> str:
 
 
 def _over(standing: Standing, best: Best) -> str:
-    folds = len({(f.trial.test_fold, f.trial.fold) for f in best.folds})
+    folds = len({f.trial.fold for f in best.folds})
     seeds = len({f.trial.seed for f in best.folds})
     return counted(folds, "fold") + (f" and {counted(seeds, 'seed')}" if seeds > 1 else "")
 

@@ -14,6 +14,7 @@ from orchestrator.configuration_labels import configuration_names
 from orchestrator.configuration_scores import (
     ConfigurationScores,
     configuration_scores,
+    sort_key,
 )
 from orchestrator.outcomes import Results
 from orchestrator.records import EpochRow, SplitResult, TrialRecord
@@ -174,14 +175,13 @@ class Ranking:
 
     def __init__(self, plan: Plan) -> None:
         """Rank by the plan's metric and mode."""
-        self._sign = 1.0 if plan.mode == "min" else -1.0
+        self._mode = plan.mode
         self._place = {c.id: i for i, c in enumerate(plan.configurations)}
 
     def key(self, scores: ConfigurationScores) -> tuple[float, ...]:
         """What to sort by; as in `best_configuration`, ties go by plan order."""
-        mean = scores.mean
         finished = 0 if scores.complete else len(scores.folds)
-        value = float("inf") if mean is None else self._sign * mean
+        value = sort_key(scores.mean, self._mode)
         place = self._place[scores.configuration.id]
         # A configuration with more folds finished says more than one that is better on fewer.
         return (not scores.complete, -finished, value, place)

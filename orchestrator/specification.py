@@ -143,7 +143,7 @@ class WilcoxonPruner(_Spec):
     Attributes:
         folds: before the first comparison.
         p: of the one-sided signed-rank test, at or below which a configuration is given up; with
-            four folds (and one seed) it can be 0.0625 at best, with five 0.03125.
+            four folds it can be 0.0625 at best, with five 0.03125.
     """
 
     name: Literal["wilcoxon"] = "wilcoxon"

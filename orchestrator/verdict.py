@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from orchestrator.configuration_scores import Best, ConfigurationScores
+from orchestrator.configuration_scores import Best, ConfigurationScores, sort_key
 from orchestrator.score_text import ScoreText
 from orchestrator.statistics import sign_test
 from orchestrator.trials import Configuration
@@ -116,14 +116,13 @@ def judge(scores: Sequence[ConfigurationScores], best: Best, mode: str) -> Verdi
         mode: `max` or `min`, whichever is better.
     """
     own = _by_fold((fold.trial.fold, fold.value) for fold in best.folds)
-    sign = -1 if mode == "min" else 1
     others = [one for one in scores if one.configuration.id != best.configuration.id]
-    ranked = [(sign * one.mean, one) for one in others if one.complete and one.mean is not None]
+    ranked = [one for one in others if one.complete and one.mean is not None]
     if not ranked:
         return Verdict(None, None, 0, 0, len(others))
-    comparisons = {one.configuration.id: compare(own, folds_of(one), mode) for _, one in ranked}
+    comparisons = {one.configuration.id: compare(own, folds_of(one), mode) for one in ranked}
     close = sum(c.certainty in (Certainty.TIED, Certainty.TOO_CLOSE) for c in comparisons.values())
-    _, second = max(ranked, key=lambda pair: pair[0])
+    second = min(ranked, key=lambda one: sort_key(one.mean, mode))
     comparison = comparisons[second.configuration.id]
     left = len(others) - len(ranked)
     return Verdict(second.configuration, comparison, len(ranked), close, left)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median_low
 from typing import Any
 
 import numpy as np
@@ -87,13 +87,16 @@ def test_each_fold_is_tested_once_by_what_the_other_folds_chose(made) -> None:
     for row, trial in zip(nested, outer, strict=True):
         own = [a["label"] == a["predicted"] for a in answers if a["trial"] == trial["trial"]]
         assert float(row["test_accuracy"]) == float(trial["test_accuracy"]) == fmean(own)
-        assert row["candidates"] == "2"
+        assert (row["candidates"], row["inner_folds"]) == ("2", "3")
     mean = fmean(float(row["test_accuracy"]) for row in nested)
     assert f"nested cross-validation: test_accuracy mean {mean:.4f}" in said
     assert "40 of 40" not in said
     assert "28 of 28 trials finished" in said
     page = (out / "report.html").read_text(encoding="utf-8")
     assert "Nested cross-validation: test accuracy" in page
+    # The configuration's score is over four folds, each of which has validated three times.
+    assert "over 12 trials: " in said
+    assert " over 4 folds" in page
 
 
 def test_two_inner_trials_that_are_one_training_are_trained_once(made, run, write_spec) -> None:
@@ -112,6 +115,21 @@ def test_two_inner_trials_that_are_one_training_are_trained_once(made, run, writ
     assert len({row["started"] for row in rows(apart, "timings")}) == 24 + 4
     scores = [[row["val_loss"] for row in trials(one)] for one in (out, apart)]
     assert scores[0] == scores[1]
+
+
+def test_without_a_best_epoch_it_is_trained_as_long_as_the_inner_folds_were(
+    run, write_spec
+) -> None:
+    stopping = {"patience": 1, "min_delta": 0.05}
+    train = TRAIN | {"epochs": 6, "select": "last", "early_stopping": stopping}
+    out, _ = run(write_spec(**NESTED | {"train": train}))
+    lengths = defaultdict(list)
+    for row in trials(out):
+        lengths[row["configuration"], row["test_fold"]].append(int(row["epoch"]) + 1)
+    found = trials(out, outer=True)
+    wanted = [median_low(lengths[row["configuration"], row["test_fold"]]) for row in found]
+    assert [int(row["epoch"]) + 1 for row in found] == wanted
+    assert len({length for one in lengths.values() for length in one}) > 1
 
 
 def test_nothing_that_is_chosen_for_a_fold_depends_on_it(
@@ -180,6 +198,7 @@ def test_ray_gives_the_same_tables(run, write_spec, tables_of, ray_address) -> N
     for row in trials(serial, outer=True):
         by_fold[row["test_fold"]].add(row["configuration"])
     assert all(len(chosen) == 1 for chosen in by_fold.values())
+    assert {row["inner_folds"] for row in rows(serial, "nested")} == {"3"}
 
 
 def test_a_configuration_that_fails_is_not_chosen_and_the_others_go_on(

@@ -285,7 +285,7 @@ def test_wilcoxon_gives_up_what_is_worse_on_every_fold(write_spec) -> None:
     plan = experiment(write_spec, folds=folds, repeats=2)
     good, like, bad = plan.trials_of
     values: dict[str, float | None] = {}
-    pruner = WilcoxonPruner(folds=2, p=0.1)
+    pruner = WilcoxonPruner(folds=2, p=0.2)
     spread = iter(range(1000))
     ran = 0
     while True:
@@ -299,10 +299,50 @@ def test_wilcoxon_gives_up_what_is_worse_on_every_fold(write_spec) -> None:
             base = {good: 0.8, like: 0.8, bad: 0.5}[trial.configuration.id]
             values[trial.id] = base + 0.01 * ((step * 7) % 5) / 5
     given_up = {trial.configuration.id for trial in plan.trials if trial.id in now.pruned}
-    # Two folds with two seeds are four pairs: one-sided, 1/16 at best.
+    # Seeds are no further pairs: one-sided, two folds can give 1/4, three 1/8.
     assert given_up == {bad}
-    assert ran == 2 * 8 + 4
+    assert ran == 2 * 8 + 6
     assert not stage(plan, WilcoxonPruner(folds=2, p=0.01), {}, set()).pruned
+
+
+PRUNERS = [HalvingPruner(), WilcoxonPruner(folds=1, p=0.9)]
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_a_fold_that_does_not_define_the_metric_gives_up_nobody(write_spec, pruner) -> None:
+    plan = experiment(write_spec, folds={"protocol": "cross_validation"})
+    first, second = ({trial.id for trial in plan.trials if trial.fold == fold} for fold in (1, 2))
+    values: dict[str, float | None] = dict.fromkeys(first)
+    assert not stage(plan, pruner, values, first).pruned
+    values |= dict(zip(sorted(second), (0.1, 0.5, 0.1), strict=True))
+    now = stage(plan, pruner, values, first | second)
+    left = {trial.configuration.id for trial in plan.trials if trial.id not in now.pruned}
+    assert sorted(second)[1].partition("-t")[0] in left
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_where_all_have_failed_the_other_folds_are_run(write_spec, pruner) -> None:
+    plan = experiment(write_spec)
+    now = stage(plan, pruner, {}, {trial.id for trial in plan.trials if trial.fold == 2})
+    assert not now.pruned
+    assert {trial.fold for trial in now.trials} == {2, 3}
+
+
+def test_what_has_failed_is_not_counted_as_pruned(run, write_spec, tmp_path) -> None:
+    (tmp_path / "frail.py").write_text(
+        "from torch import nn\n\n"
+        "def build(input_shape, classes, good):\n"
+        "    assert good, 'not good'\n"
+        "    inputs = input_shape[0] * input_shape[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
+    )
+    model = {"name": "frail:build", "params": {"good": {"grid": [False, True]}}}
+    changes = {"model": model, "train": {"epochs": 1}, "search": {"pruner": "halving"}}
+    out, said = run(write_spec(**GRID | changes), code=1)
+    assert "3 of 4 trials finished, 1 failed; 2 more were pruned" in said
+    assert "to continue: foldgrid run" in said
+    status = [row["status"] for row in rows(out, "trials")]
+    assert sorted(status) == ["failed", *["finished"] * 3, "pruned", "pruned"]
 
 
 def test_nothing_is_pruned_by_default(write_spec) -> None:

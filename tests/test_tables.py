@@ -401,7 +401,8 @@ class TestConfigurations:
             assert one.mean == pytest.approx(np.mean(there), rel=1e-12, abs=1e-12 * scale)
             assert one.std == pytest.approx(np.std(there), rel=1e-9, abs=1e-12 * scale)
         means = [
-            one.mean if None not in row else None for one, row in zip(scores, values, strict=True)
+            None if one.mean is None or None in row else round(one.mean, 12)
+            for one, row in zip(scores, values, strict=True)
         ]
         expected = pd.Series(means, dtype=float).rank(method="min", ascending=mode == "min")
         assert ranks(scores, mode) == [None if np.isnan(r) else int(r) for r in expected]
@@ -437,6 +438,15 @@ class TestBest:
     def test_equal_folds_in_another_order_are_a_tie(self, tmp_path: Path) -> None:
         plan = product(decays(0.1, 0.2), folds=(2, 3, 4))
         values = [0.1, 0.3, 0.2, 0.2, 0.3, 0.1]
+        records = [finish(t, v) for t, v in zip(plan.trials, values, strict=True)]
+        tables = write(tmp_path, plan, records)
+        assert column(tables["configurations"], "rank_val_accuracy") == ["1", "1"]
+        assert tables["best_hyperparameters"][0]["Value"] == "0.1"
+
+    def test_sums_that_are_equal_on_paper_are_a_tie(self, tmp_path: Path) -> None:
+        plan = product(decays(0.1, 0.2))
+        # As floats the second mean is higher: 0.775, and 0.7749999999999999.
+        values = [78 / 80, 79 / 80, 46 / 80, 45 / 80]
         records = [finish(t, v) for t, v in zip(plan.trials, values, strict=True)]
         tables = write(tmp_path, plan, records)
         assert column(tables["configurations"], "rank_val_accuracy") == ["1", "1"]
