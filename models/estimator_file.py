@@ -113,7 +113,7 @@ def read_estimator(path: Path, spec: EstimatorSpec, features: int, classes: int)
     try:
         foreign = _foreign_types(content)
         if foreign:
-            raise WeightsError(f"it holds {_first(foreign)}, of which no estimator is made")
+            raise WeightsError(_untrusted(foreign, version))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", InconsistentVersionWarning)
             found = loads(content, trusted=sorted(_TRUSTED))
@@ -144,6 +144,12 @@ def _version(content: bytes) -> str:
 def _foreign_types(content: bytes) -> list[str]:
     """Types in a file that are not trusted; nothing of it is made or imported."""
     return sorted(set(get_untrusted_types(data=content)) - _TRUSTED)
+
+
+def _untrusted(foreign: list[str], version: str) -> str:
+    by = "" if version == sklearn.__version__ else f" (it was fitted by {version})"
+    made = f"of which scikit-learn {sklearn.__version__} makes no estimator"
+    return f"it holds {_first(foreign)}, {made}{by}"
 
 
 def _unreadable(version: str, error: Exception) -> str:

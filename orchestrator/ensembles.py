@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
 from importlib.metadata import version
 from pathlib import Path
@@ -105,7 +106,7 @@ class EstimatorEnsemble(Ensemble):
 
         self._name = spec.name
         self._classes = len(trained.classes)
-        numbers = int(np.prod(trained.configuration.inputs.shape))
+        numbers = math.prod(trained.configuration.features.stored_shape)
         self.models = []
         for path in trained.weights:
             try:
@@ -127,7 +128,8 @@ class EstimatorEnsemble(Ensemble):
         vectors = clip_vectors(stored)
         try:
             of_each = [answers_of(model, vectors, self._classes) for model in self.models]
-        except ValueError as error:
+        # There may be no answer for a clip, and another version may lack anything.
+        except Exception as error:
             raise FoldgridError(f"{self._name}: {error_line(error)}") from error
         if len(of_each) == 1:
             return of_each[0].predicted, of_each[0].probabilities

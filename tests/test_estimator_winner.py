@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn as winners: kept, refitted, asked, exported, and read without trust."""
+"""Estimators of scikit-learn as winners: kept, refitted, asked, exported, and read with care."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ class TestPredict:
         [
             ({"name": "sklearn:SVC", "standardize": True}, {}),
             ({"name": "sklearn:RandomForestClassifier", "params": {"n_estimators": 5}}, {}),
-            ({"name": "sklearn:KNeighborsClassifier"}, {"kind": "mel_image", "size": 8}),
+            ({"name": "sklearn:KNeighborsClassifier"}, {"kind": "mel_image", "size": 32}),
         ],
     )
     def test_answers_for_the_clips_of_a_split_are_those_of_the_trial(
@@ -269,6 +269,8 @@ class TestExport:
         moved = tmp_path / "elsewhere"
         shutil.move(target, moved)
         assert foldgrid("predict", moved, *paths).out == asked
+        if kind == "refit":
+            return
         done = subprocess.run(
             [sys.executable, "-c", THREE_LINES.format(folder=str(moved), clips=paths)],
             capture_output=True,
@@ -357,7 +359,8 @@ class TestBadFiles:
 
         result, path = asked(changed_entry("schema.json", hostile))
         assert (result.code, result.out) == (2, "")
-        assert result.err == f"{path}: it holds {module}.{name}, of which no estimator is made\n"
+        made = f"of which scikit-learn {sklearn.__version__} makes no estimator"
+        assert result.err == f"{path}: it holds {module}.{name}, {made}\n"
         assert not mark.exists()
 
     def test_a_flipped_bit_is_found(self, asked) -> None:
@@ -391,20 +394,18 @@ class TestBadFiles:
         here = f"fitted by scikit-learn 1.2.3, and this is {sklearn.__version__}"
         assert line == f"warning: {path}: {here}: its answers may be others"
 
-    def test_one_that_another_version_cannot_load(self, asked) -> None:
+    def test_one_that_this_version_cannot_load(self, asked) -> None:
         def older(path: Path) -> None:
             changed_entry("foldgrid.json", lambda _: {"scikit-learn": "1.2.3"})(path)
             content = entries(path)
-            schema = content["schema.json"].replace(b"StandardScaler", b"GoneScaler")
-            # A name that skops trusts, and that is in another place now.
-            schema = schema.replace(b"sklearn.preprocessing._data", b"sklearn.svm._classes")
-            schema = schema.replace(b"GoneScaler", b"LinearSVR", 1)
-            write_entries(path, content | {"schema.json": schema})
+            del content[next(name for name in content if name.endswith(".npy"))]
+            write_entries(path, content)
 
         result, path = asked(older)
         assert (result.code, result.out) == (2, "")
-        assert result.err.splitlines()[-1].startswith(f"{path}: ")
-        assert "Traceback" not in result.err
+        (line,) = result.err.splitlines()
+        reason = f"it was fitted by scikit-learn 1.2.3, and {sklearn.__version__} cannot load it"
+        assert line.startswith(f"{path}: {reason} (KeyError: ")
 
     @pytest.mark.parametrize(
         ("change", "message"),
@@ -463,10 +464,10 @@ def test_every_classifier_is_kept(tmp_path: Path) -> None:
     labels = np.arange(60) % 3
     vectors = rng.uniform(0, 1, (60, 6))
     vectors[np.arange(60), labels] += 2
-    specs = specifications()
-    assert len(specs) > 30
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        specs = specifications()
+        assert len(specs) > 30
         for spec in specs:
             estimator = make_estimator(spec, 0).fit(vectors, labels)
             path = tmp_path / "weights.skops"
@@ -483,18 +484,3 @@ def test_what_would_not_be_read_back_is_not_written() -> None:
     estimator.more = EstimatorSpec(name="sklearn:SVC")
     with pytest.raises(WeightsError, match=r"^it holds models\.spec\.EstimatorSpec, which is not"):
         estimator_bytes(estimator)
-
-
-def test_networks_do_without_skops(clips: Path) -> None:
-    code = (
-        "import orchestrator.classifier, orchestrator.trial, orchestrator.export, sys;"
-        "print('skops' in sys.modules, 'sklearn' in sys.modules)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=Path(__file__).parents[1],
-    )
-    assert done.stdout == "False False\n"
