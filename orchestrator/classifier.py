@@ -6,27 +6,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from features.arrays import FeatureArray
 from features.audio import BadClip
 from features.recording import Recording, Window
 from features.spec import FeatureSpec
 from features.workers import one_thread
-from models.build import ModelError, build_trained
 from models.factory import FactoryError, source_hash
 from models.spec import FactorySpec
-from models.torchvision_classifier import TorchvisionError
-from models.weights import WeightsError
 from orchestrator.atomic import reason
-from orchestrator.batches import GPU_EVALUATION_BATCH, ClipSet
-from orchestrator.device import choose_device, trial_settings
+from orchestrator.batches import GPU_EVALUATION_BATCH
+from orchestrator.ensembles import load_ensemble
 from orchestrator.errors import FoldgridError
-from orchestrator.evaluation import answers, probabilities_of
 from orchestrator.trained_model import TrainedModel
 
 _AT_ONCE = GPU_EVALUATION_BATCH
@@ -42,7 +37,8 @@ class Prediction:
         clip: the file's path as it was given.
         start: where the part begins that is answered for, seconds.
         end: where it ends.
-        predicted: the class of the highest probability.
+        predicted: the class of the highest probability; of one estimator of scikit-learn alone
+            and one window, what it predicts.
         probabilities: by class, in label order; they sum to 1.
     """
 
@@ -59,7 +55,8 @@ class Classifier:
     Attributes:
         classes: names in label order.
         trained: what was loaded.
-        models: from a batch of `inputs` to logits `[b, k]`, in evaluation mode.
+        models: networks in evaluation mode, from a batch of `inputs` to logits `[b, k]`; or
+            fitted estimators of scikit-learn.
     """
 
     def __init__(self, trained: TrainedModel) -> None:
@@ -70,9 +67,9 @@ class Classifier:
         """
         self.trained = trained
         self.classes = trained.classes
-        self._device = choose_device(1 if torch.cuda.is_available() else 0)
         _refuse_other_source(trained)
-        self.models = [_loaded(trained, path).to(self._device) for path in trained.weights]
+        self._ensemble = load_ensemble(trained)
+        self.models = self._ensemble.models
 
     def predict(self, paths: Iterable[str | Path], hop: float | None = None) -> list[Prediction]:
         """The answers for files, in order.
@@ -105,13 +102,15 @@ class Classifier:
                     faults.append(f"{name}: cannot read: {reason(error)}")
 
         with one_thread(self._spec):
-            probabilities = self._probabilities(features())
+            predicted, probabilities = self._answers(features())
         if faults:
             raise FoldgridError(*faults)
-        return list(self._rows(heard, probabilities))
+        return list(self._rows(heard, predicted, probabilities))
 
-    def inputs(self, path: str | Path, hop: float | None = None) -> NDArray[np.float32]:
-        """What the models see of a file's windows, `float32 [windows, *shape]`: ONNX's input.
+    def inputs(self, path: str | Path, hop: float | None = None) -> NDArray[Any]:
+        """What the models see of a file's windows: ONNX's input.
+
+        For networks float32 `[windows, *shape]`, for estimators float64 `[windows, d]`.
 
         Raises:
             FoldgridError: it cannot be used, or no such hop.
@@ -125,8 +124,7 @@ class Classifier:
             raise FoldgridError(f"{path}: bad clip: {problem}") from None
         except OSError as error:
             raise FoldgridError(f"{path}: cannot read: {reason(error)}") from None
-        seen, _ = _clip_set(stored, torch.device("cpu")).batch(torch.arange(len(stored)))
-        return np.ascontiguousarray(seen.numpy())
+        return self._ensemble.inputs(stored)
 
     @property
     def _spec(self) -> FeatureSpec:
@@ -145,38 +143,48 @@ class Classifier:
             raise FoldgridError(f"--hop: found {hop:g}; allowed {allowed}")
         return hop
 
-    def _probabilities(self, features: Iterator[FeatureArray]) -> NDArray[np.float64]:
-        """The mean of the models' probabilities `[n, k]`."""
-        train = self.trained.train
-        found = [np.empty((0, len(self.classes)))]
+    def _answers(
+        self, features: Iterator[FeatureArray]
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Predicted class indices `[n]` and the mean of the models' probabilities `[n, k]`."""
+        predicted = [np.empty(0, np.int64)]
+        probabilities = [np.empty((0, len(self.classes)))]
         while part := list(islice(features, _AT_ONCE)):
-            clips = _clip_set(np.stack(part), self._device)
-            with trial_settings(self._device, deterministic=train.deterministic):
-                of_each = [
-                    probabilities_of(answers(model, clips, len(self.classes), train.precision))
-                    for model in self.models
-                ]
-            found.append(np.mean(of_each, axis=0))
-        return np.concatenate(found)
+            labels, chances = self._ensemble.answers(np.stack(part))
+            predicted.append(labels)
+            probabilities.append(chances)
+        return np.concatenate(predicted), np.concatenate(probabilities)
 
     def _rows(
-        self, heard: Iterable[_Heard], probabilities: NDArray[np.float64]
+        self,
+        heard: Iterable[_Heard],
+        predicted: NDArray[np.int64],
+        probabilities: NDArray[np.float64],
     ) -> Iterator[Prediction]:
         rate, first = self._spec.sample_rate, 0
         for one in heard:
-            own = probabilities[first : first + len(one.windows)]
-            first += len(own)
-            yield self._row(one.name, 0.0, one.samples / rate, own.mean(axis=0))
-            if len(own) > 1:
-                for window, row in zip(one.windows, own, strict=True):
-                    yield self._row(one.name, window.start / rate, window.stop / rate, row)
+            part = slice(first, first + len(one.windows))
+            first = part.stop
+            labels, own = predicted[part], probabilities[part]
+            end = one.samples / rate
+            if len(own) == 1:
+                yield self._row(one.name, 0.0, end, labels[0], own[0])
+                continue
+            mean = own.mean(axis=0)
+            yield self._row(one.name, 0.0, end, mean.argmax(), mean)
+            for window, label, row in zip(one.windows, labels, own, strict=True):
+                yield self._row(one.name, window.start / rate, window.stop / rate, label, row)
 
     def _row(
-        self, name: str, start: float, end: float, probabilities: NDArray[np.float64]
+        self,
+        name: str,
+        start: float,
+        end: float,
+        label: np.integer[Any],
+        probabilities: NDArray[np.float64],
     ) -> Prediction:
-        predicted = self.classes[int(probabilities.argmax())]
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
-        return Prediction(name, start, end, predicted, by_class)
+        return Prediction(name, start, end, self.classes[int(label)], by_class)
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,24 +194,6 @@ class _Heard:
     name: str
     samples: int
     windows: list[Window]
-
-
-def _clip_set(stored: FeatureArray, device: torch.device) -> ClipSet:
-    rows = np.arange(len(stored))
-    return ClipSet(stored, np.zeros(len(stored), np.int64), rows, device)
-
-
-def _loaded(trained: TrainedModel, weights: Path) -> nn.Module:
-    try:
-        return build_trained(
-            trained.network,
-            trained.configuration.inputs,
-            len(trained.classes),
-            weights,
-            import_path=trained.import_path,
-        )
-    except (WeightsError, FactoryError, ModelError, TorchvisionError) as error:
-        raise FoldgridError(f"{weights}: {error}") from error
 
 
 def _refuse_other_source(trained: TrainedModel) -> None:

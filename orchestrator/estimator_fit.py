@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from features.arrays import FeatureArray
+from models.estimator_answers import answers_of, clip_vectors
 from orchestrator.error_line import plain_line
 from orchestrator.evaluation import recorded
 from orchestrator.records import EpochRow, SplitResult
@@ -57,12 +57,11 @@ class EstimatorFit:
     """One estimator being fitted.
 
     A clip's features are one vector, float64 `[d]`: in the order that they are stored in, an
-    image as one channel in 0..1. Predictions are the estimator's own. Probabilities are
-    `predict_proba`'s; where there is none (SVC, LinearSVC, Perceptron, RidgeClassifier, ...) the
-    softmax of `decision_function`, which ranks the classes as the estimator does, but whose size,
-    and so the loss, compares with no other model's.
+    image as one channel in 0..1. Predictions are the estimator's own; where it has no
+    probabilities (see `answers_of`), the loss compares with no other model's.
 
     Attributes:
+        estimator: what is fitted, and by `run_epoch` has been.
         remark: what scikit-learn warned of; empty where of nothing.
         twin_row: the row as `SplitData.twin` sees it; None without.
     """
@@ -83,7 +82,7 @@ class EstimatorFit:
             if rows is not None and not len(rows):
                 raise ValueError(f"the {name} split has no clips")
         self.remark = ""
-        self._estimator = estimator
+        self.estimator = estimator
         self._data = data
         self._seed = seed
         self._fitted = False
@@ -112,7 +111,7 @@ class EstimatorFit:
         with threadpool_limits(1), warnings.catch_warnings(record=True) as caught:
             # Also what it has warned of in an earlier trial of this process.
             warnings.simplefilter("always")
-            self._estimator.fit(self._matrix(rows), self._data.labels[rows])
+            self.estimator.fit(self._vectors(rows), self._data.labels[rows])
             train = self._answers(rows)
             self._val, self._twin = (
                 None if part is None else self._answers(part) for part in (split.val, split.twin)
@@ -151,23 +150,13 @@ class EstimatorFit:
             raise RuntimeError("no second validation split")
         return 0, self._twin.result
 
-    def _matrix(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The features of some clips, float64 `[n, d]`; never those of the others."""
-        found: FeatureArray = self._data.features[rows]
-        matrix = found.reshape(len(rows), -1).astype(np.float64)
-        return matrix / 255 if found.dtype == np.uint8 else matrix
+        return clip_vectors(self._data.features[rows])
 
     def _answers(self, rows: NDArray[np.int64]) -> _Answers:
-        matrix, k = self._matrix(rows), self._data.classes
-        if hasattr(self._estimator, "predict_proba"):
-            probabilities = np.asarray(self._estimator.predict_proba(matrix), np.float64)
-        else:
-            probabilities = _softmax(self._estimator.decision_function(matrix))
-        if probabilities.shape != (len(rows), k):
-            found = f"estimator gave scores {list(probabilities.shape)}"
-            raise ValueError(f"{found}, expected [{len(rows)}, {k}]")
-        predicted = np.asarray(self._estimator.predict(matrix), np.int64)
-        return _Answers(rows, self._data.labels[rows], predicted, probabilities)
+        said = answers_of(self.estimator, self._vectors(rows), self._data.classes)
+        return _Answers(rows, self._data.labels[rows], said.predicted, said.probabilities)
 
 
 def _row(train: _Answers, val: _Answers | None) -> EpochRow:
@@ -181,14 +170,6 @@ def _row(train: _Answers, val: _Answers | None) -> EpochRow:
         val_loss=None if val is None else val.loss,
         val_accuracy=None if val is None else val.accuracy,
     )
-
-
-def _softmax(scores: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Rows that sum to 1; of two classes scikit-learn gives one score, the second one's."""
-    if scores.ndim == 1:
-        scores = np.column_stack([np.zeros_like(scores), scores])
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float64)
 
 
 def _remark(caught: list[warnings.WarningMessage]) -> str:

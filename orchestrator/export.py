@@ -1,8 +1,9 @@
 """Export: a trained model as one folder that needs neither the run directory nor the data.
 
 The folder holds `model.json` (what the model is, its features and its classes), a file of weights
-a model, `model.onnx` where that can be, the source of a user's own model under `code`, and a
-`README.txt`. It is made under another name and renamed, so that a whole one is found or none.
+(or with the fitted estimator) a model, `model.onnx` where that can be, the source of a user's own
+model under `code`, and a `README.txt`. It is made under another name and renamed, so that a whole
+one is found or none.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from models.factory import copy_source
-from models.spec import FactorySpec
+from models.spec import EstimatorSpec, FactorySpec
 from orchestrator.atomic import reason
 from orchestrator.classifier import Classifier
 from orchestrator.errors import FoldgridError
@@ -29,6 +30,7 @@ from orchestrator.provenance import versions
 from orchestrator.refit_record import RefitRecord
 from orchestrator.trained_model import TrainedModel
 from orchestrator.trials import Configuration
+from orchestrator.weights_names import weights_name
 from orchestrator.winner import Winner
 
 
@@ -92,10 +94,10 @@ def _replacing(target: Path) -> Iterator[Path]:
 
 
 def _copy_weights(trained: TrainedModel, folder: Path) -> list[str]:
+    stem, _, kind = weights_name(trained.configuration.model).rpartition(".")
     one = len(trained.weights) == 1
     names = [
-        "weights.safetensors" if one else f"weights-{path.parent.name}.safetensors"
-        for path in trained.weights
+        f"{stem}.{kind}" if one else f"{stem}-{path.parent.name}.{kind}" for path in trained.weights
     ]
     for path, name in zip(trained.weights, names, strict=True):
         shutil.copyfile(path, folder / name)
@@ -104,6 +106,9 @@ def _copy_weights(trained: TrainedModel, folder: Path) -> list[str]:
 
 def _write_onnx(classifier: Classifier, folder: Path) -> str:
     """Why there is no ONNX file, or nothing."""
+    model = classifier.trained.configuration.model
+    if isinstance(model, EstimatorSpec):
+        return f"{model.name} is no network, and only networks are written as ONNX"
     models = [model.cpu() for model in classifier.models]
     try:
         write_onnx(folder / "model.onnx", models, classifier.trained.configuration.inputs.shape)
@@ -141,8 +146,8 @@ def _description(trained: TrainedModel, winner: Winner, weights: list[str]) -> d
 
 def _portable(trained: TrainedModel) -> Configuration:
     """Its configuration, without the place of the weights that it was started from."""
-    model = trained.network
-    if isinstance(model, FactorySpec) or model.weights is None:
+    model = trained.configuration.model
+    if isinstance(model, FactorySpec | EstimatorSpec) or model.weights is None:
         return trained.configuration
     name = PurePath(model.weights).name
     return replace(trained.configuration, model=model.model_copy(update={"weights": name}))
@@ -157,6 +162,8 @@ def _readme(trained: TrainedModel, winner: Winner, name: str, onnx: bool) -> str
         what=_what(trained, winner),
         name=name,
     )
+    estimator = isinstance(configuration.model, EstimatorSpec)
+    text += _ESTIMATORS.format(version=version("scikit-learn")) if estimator else _WEIGHTS
     if onnx:
         text += _ONNX.format(shape=", ".join(map(str, configuration.inputs.shape)))
     if isinstance(configuration.model, FactorySpec):
@@ -186,7 +193,15 @@ On the command line:
     foldgrid predict {name} clip.wav
 
 model.json            features, classes and model, and where they are from
+"""
+
+_WEIGHTS = """\
 weights*.safetensors  the weights
+"""
+
+_ESTIMATORS = """\
+weights*.skops        the fitted estimators, exported under scikit-learn {version}, which reads
+                      them best; skops.io reads them too
 """
 
 _ONNX = """\

@@ -29,6 +29,7 @@ from orchestrator.errors import RunDirectoryError
 from orchestrator.records import Cause, TrialFailure, TrialRecord, Weights
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan, Trial
+from orchestrator.weights_names import WEIGHTS_NAMES
 
 _log = logging.getLogger(__name__)
 
@@ -173,12 +174,13 @@ class Ledger:
             RunDirectoryError: they cannot be written.
         """
         self._make_folder(weights.trial)
-        path = self.directory.weights_file(weights.trial)
+        path = self.directory.weights_file(weights.trial, weights.name)
         atomic.write_bytes(path, weights.content, durable=False)
 
     def drop_weights(self, trial: str) -> None:
         """Remove the weights of a trial, if they were kept."""
-        _remove(self.directory.weights_file(trial))
+        for name in WEIGHTS_NAMES:
+            _remove(self.directory.weights_file(trial, name))
 
     def checkpoint_file(self, trial: str) -> Path:
         """Where the checkpoint of a trial is kept."""

@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
+from orchestrator.weights_names import NETWORK_WEIGHTS
+
 
 class Status(StrEnum):
     """Where a trial of the plan stands."""
@@ -250,9 +252,10 @@ class Weights:
 
     Attributes:
         trial: its identity.
-        content: of their `.safetensors` file; empty where there can be none.
+        content: of their file; empty where there can be none.
         problem: why there can be none; else empty.
         twin: of the record's twin.
+        name: of their file, `weights_name` of the model.
     """
 
     trial: str
@@ -260,6 +263,7 @@ class Weights:
     content: bytes = field(repr=False)
     problem: str = ""
     twin: Weights | None = field(default=None, repr=False)
+    name: str = NETWORK_WEIGHTS
 
 
 def _values(row: EpochRow | Scores | Predictions | ParameterCount | Timing) -> dict[str, Any]:

@@ -36,6 +36,7 @@ from orchestrator.suggestions import restored
 from orchestrator.sweep import load_sweep
 from orchestrator.trial_tables import prediction_header, prediction_rows
 from orchestrator.trials import Configuration, Trial
+from orchestrator.weights_names import WEIGHTS_NAMES
 from orchestrator.winner import Winner, find_winner
 
 if TYPE_CHECKING:
@@ -212,9 +213,10 @@ def _write(record: RefitRecord, trained: TrialRecord, weights: Weights, winner: 
     """Write weights and predictions, and at last what they are."""
     directory, plan = winner.directory, winner.plan
     predictions = directory.refit_file.with_name("predictions.csv")
-    for path in (directory.refit_file, predictions):
+    earlier = (directory.refit_weights_file(name) for name in WEIGHTS_NAMES)
+    for path in (directory.refit_file, predictions, *earlier):
         path.unlink(missing_ok=True)
-    atomic.write_bytes(directory.refit_weights_file, weights.content)
+    atomic.write_bytes(directory.refit_weights_file(weights.name), weights.content)
     if trained.test is not None:
         with atomic.replacing(predictions) as stream:
             table = CsvWriter(stream)

@@ -41,10 +41,9 @@ class RunDirectory:
         """What says how the best configuration was trained on all folds; written last."""
         return self.path / "refit" / "refit.json"
 
-    @property
-    def refit_weights_file(self) -> Path:
-        """The weights of that training."""
-        return self.refit_file.with_name("weights.safetensors")
+    def refit_weights_file(self, name: str) -> Path:
+        """The weights of that training, by `weights_name` of the model."""
+        return self.refit_file.with_name(name)
 
     def trial(self, trial: str) -> Path:
         """The folder of one trial, by its identity."""
@@ -62,9 +61,9 @@ class RunDirectory:
         """The file that a trial has which was running when it was last saved."""
         return self.trial(trial) / "checkpoint.pt"
 
-    def weights_file(self, trial: str) -> Path:
-        """The weights of a finished trial, where they were kept."""
-        return self.trial(trial) / "weights.safetensors"
+    def weights_file(self, trial: str, name: str) -> Path:
+        """The weights of a finished trial, where they were kept, by `weights_name` of its model."""
+        return self.trial(trial) / name
 
     def traceback_file(self, trial: str) -> Path:
         """The traceback of the latest failure."""

@@ -37,7 +37,7 @@ class TrainedModel:
 
     @property
     def network(self) -> NetworkSpec:
-        """The model's parameters; what weights are kept of is a network."""
+        """The parameters of a network; it is none where the model is an estimator."""
         # Not at module level: the command line imports this one for every command.
         from models.spec import EstimatorSpec
 
@@ -47,6 +47,6 @@ class TrainedModel:
 
     @property
     def train(self) -> TrainSpec:
-        """How it was trained."""
+        """How a network was trained."""
         assert self.configuration.train is not None
         return self.configuration.train

@@ -47,6 +47,7 @@ from orchestrator.seeding import Seeds, derive_seeds, seed_everything
 from orchestrator.session_folder import name_compiled_folder
 from orchestrator.training import Fit, SplitData, TrainingData
 from orchestrator.trials import Trial
+from orchestrator.weights_names import ESTIMATOR_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class TrialRun:
     Attributes:
         remark: what the user should know of a trial that has not failed; empty where nothing.
         step_seconds: of the last step, what counts as training; building the model included.
-        weights: of a network whose trial ended well, if the input asks for them; else None.
+        weights: of a trial that ended well, if the input asks for them; else None.
     """
 
     def __init__(self, trial_input: TrialInput) -> None:
@@ -226,7 +227,10 @@ class TrialRun:
         """Import what is needed; interrupted by a deadline, an import leaves half a package."""
         configuration = self._input.trial.configuration
         warm_up(configuration.model)
-        if self._input.timeout is not None:
+        if isinstance(configuration.model, EstimatorSpec):
+            if self._input.keep_weights:
+                importlib.import_module("models.estimator_file")
+        elif self._input.timeout is not None:
             importlib.import_module("torchvision")
             if isinstance(configuration.model, FactorySpec) or _is_compiled(configuration.train):
                 # The import itself makes the folder for what is compiled.
@@ -256,7 +260,7 @@ class TrialRun:
         with self._working():
             epoch, val, test = fit.result()
             twin = fit.twin_result() if self._input.twin else None
-        if self._input.keep_weights and isinstance(fit, Fit):
+        if self._input.keep_weights:
             self.weights = self._weights(fit)
         record = TrialRecord(
             trial=self._input.trial.id,
@@ -279,11 +283,14 @@ class TrialRun:
         )
         return replace(record, twin=of_twin)
 
-    def _weights(self, fit: Fit) -> Weights:
+    def _weights(self, fit: Fit | EstimatorFit) -> Weights:
         """At the epoch that counts, and for the twin at the one that counts for it."""
-        twin = self._input.twin
+        trial, twin = self._input.trial.id, self._input.twin
+        if isinstance(fit, EstimatorFit):
+            kept = _kept_estimator(trial, fit.estimator)
+            return kept if twin is None else replace(kept, twin=replace(kept, trial=twin.id))
         of_twin = _kept(twin.id, fit.twin_state_dict()) if twin is not None else None
-        return _kept(self._input.trial.id, fit.model.state_dict(), of_twin)
+        return _kept(trial, fit.model.state_dict(), of_twin)
 
     def _begun(self) -> Fit | EstimatorFit:
         """What trains, at its first epoch or where the checkpoint was."""
@@ -378,6 +385,17 @@ def _kept(trial: str, state: Mapping[str, torch.Tensor], twin: Weights | None = 
         return Weights(trial, weights_bytes(state), twin=twin)
     except WeightsError as error:
         return Weights(trial, b"", str(error), twin)
+
+
+def _kept_estimator(trial: str, estimator: Any) -> Weights:
+    """Likewise, of an estimator of scikit-learn."""
+    # Not at module level: it imports all of scikit-learn, which networks do without.
+    from models.estimator_file import estimator_bytes
+
+    try:
+        return Weights(trial, estimator_bytes(estimator), name=ESTIMATOR_WEIGHTS)
+    except WeightsError as error:
+        return Weights(trial, b"", str(error), name=ESTIMATOR_WEIGHTS)
 
 
 def _cause(error: BaseException) -> Cause:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.spec import EstimatorSpec
 from orchestrator.configuration_scores import ConfigurationScores, best_configuration, scores_of
 from orchestrator.errors import RunDirectoryError, listing, nearest
 from orchestrator.outcomes import Results
@@ -14,6 +13,7 @@ from orchestrator.refit_record import RefitRecord
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trained_model import Kind, TrainedModel
 from orchestrator.trials import Configuration, Plan, Trial
+from orchestrator.weights_names import weights_name
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,6 @@ def find_winner(run_dir: Path, configuration: str | None = None) -> Winner:
     scores = scores_of(plan.trials_of[configuration], values)
     if not scores.folds:
         raise RunDirectoryError(f"{run_dir}: found no finished trial of {configuration}")
-    model = scores.configuration.model
-    if isinstance(model, EstimatorSpec):
-        raise RunDirectoryError(
-            f"{run_dir}: found {model.name} as the model of {configuration}, whose fit is not"
-            " kept; allowed a network (--configuration names another one)"
-        )
     planned = len(plan.every) - len(plan.pruned)
     return Winner(results.directory, plan, scores, planned - len(results.finished))
 
@@ -105,7 +99,8 @@ def _of_folds(winner: Winner) -> tuple[Path, ...]:
             f"{winner.directory.path}: found protocol nested, where each test fold has chosen a"
             " configuration of its own; allowed --model refit, after foldgrid refit"
         )
-    paths = [winner.directory.weights_file(trial.id) for trial in winner.trials]
+    name = weights_name(winner.configuration.model)
+    paths = [winner.directory.weights_file(trial.id, name) for trial in winner.trials]
     missing = [path for path in paths if not path.is_file()]
     if missing:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
@@ -128,7 +123,7 @@ def _refitted(winner: Winner) -> tuple[Path, ...]:
             f"{directory.refit_file}: found {record.configuration}, wanted {wanted}; allowed the"
             f" model that foldgrid refit makes, or --configuration {record.configuration}"
         )
-    return (directory.refit_weights_file,)
+    return (directory.refit_weights_file(weights_name(winner.configuration.model)),)
 
 
 def _unknown(configuration: str, plan: Plan) -> RunDirectoryError:

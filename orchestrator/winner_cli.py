@@ -38,19 +38,23 @@ def refit(
     from orchestrator.progress import stderr_console
     from orchestrator.refit import refit as train
     from orchestrator.session import warned
+    from orchestrator.weights_names import weights_name
 
     console = stderr_console(quiet)
     with warned(console), interruptible() as stop:
         made = train(run_dir.absolute(), configuration, console, stop.is_set)
     _warn_of_unfinished(made.winner.unfinished)
     record, test = made.record, made.record.test
-    trained = f"{several(record.epochs, 'epoch')} on {several(record.clips, 'clip')}"
-    print(f"refit of {record.configuration}: {trained} of folds {_listed(record.folds)}")
+    fitted_in_one_go = made.winner.configuration.train is None
+    trained = "fitted" if fitted_in_one_go else several(record.epochs, "epoch")
+    clips = f"{several(record.clips, 'clip')} of folds {_listed(record.folds)}"
+    print(f"refit of {record.configuration}: {trained} on {clips}")
     if test is not None:
         scores = f"accuracy {test.accuracy:.4f}, F1 {test.f1:.4f}"
         clips = several(record.test_clips, "clip")
         print(f"test fold {record.test_fold}, which had no part in it: {scores} over {clips}")
-    print(f"weights: {run_dir / 'refit' / 'weights.safetensors'}")
+    name = weights_name(made.winner.configuration.model)
+    print(f"weights: {run_dir / 'refit' / name}")
     return 0
 
 
@@ -84,7 +88,8 @@ def predict(
     # Not before: it imports PyTorch.
     from orchestrator.classifier import Classifier
 
-    classifier = Classifier(trained)
+    with warned(stderr_console(quiet=False)):
+        classifier = Classifier(trained)
     rows = classifier.predict(clips, hop)
     if out is None:
         write_predictions(sys.stdout, classifier, rows)
@@ -111,8 +116,8 @@ def export(
     kind = _kind(model) or "ensemble"
     with warned(stderr_console(quiet=False)):
         winner = find_winner(run_dir.absolute(), configuration)
-    trained = find_trained(run_dir.absolute(), kind, winner.configuration.id)
-    made = export_model(trained, winner, target.absolute())
+        trained = find_trained(run_dir.absolute(), kind, winner.configuration.id)
+        made = export_model(trained, winner, target.absolute())
     _warn_of_unfinished(winner.unfinished)
     print(f"{kind} of {winner.configuration.id} in {target}: {_listed(made.files)}")
     if made.no_onnx:

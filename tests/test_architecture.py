@@ -51,6 +51,13 @@ def test_a_tracker_is_imported_in_one_module_only(library: str) -> None:
     assert library not in loaded("import orchestrator.runner")
 
 
+def test_skops_is_imported_in_one_module_only_and_for_estimators_only() -> None:
+    found = {p.name for p in FILES if any(m.split(".")[0] == "skops" for m in imports(p))}
+    assert found == {"estimator_file.py"}
+    # It imports all of scikit-learn.
+    assert not loaded("import orchestrator.classifier, orchestrator.export") & {"skops", "sklearn"}
+
+
 @pytest.mark.parametrize("package", ["features", "models"])
 def test_features_and_models_know_nothing_of_experiments(package: str) -> None:
     others = set(PACKAGES) - {package}

@@ -434,16 +434,6 @@ class TestOtherProtocolsAndModels:
         assert "1 epoch on 36 clips of folds 1, 2, 3, 4" in result.out
         assert foldgrid("predict", out, clip, "--model", "refit").code == 0
 
-    def test_an_estimator_is_refused_by_name(self, foldgrid, write_spec, clips, tmp_path) -> None:
-        spec = write_spec(model={"name": "sklearn:GaussianNB"}, train={})
-        out = tmp_path / "run"
-        assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
-        for arguments in (["refit", out], ["export", out, tmp_path / "exported"]):
-            result = foldgrid(*arguments)
-            assert result.code == 2
-            assert "found sklearn:GaussianNB as the model of sklearn-GaussianNB-" in result.err
-            assert "whose fit is not kept; allowed a network" in result.err
-
 
 NETS = """
 from torch import nn
