@@ -58,9 +58,10 @@ def plan(
     """
     sweep = load_spec(spec, overrides)
     run_dir = Path(out or Path("results") / sweep.settings.name)
-    refuse_within_data(sweep, run_dir)
     sweep = restored(sweep, RunDirectory(run_dir))
-    return make_experiment(sweep, load_dataset(sweep))
+    experiment = make_experiment(sweep, load_dataset(sweep))
+    refuse_within_data(sweep, run_dir)
+    return experiment
 
 
 def run(

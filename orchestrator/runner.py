@@ -95,10 +95,10 @@ def _run_sweep(options: RunOptions, console: Console) -> Run:
     sweep = options.sweep
     refuse_missing(sweep)
     run_dir = (options.out or Path("results") / sweep.settings.name).absolute()
-    refuse_within_data(sweep, run_dir)
     directory = RunDirectory(run_dir)
     sweep = restored(sweep, directory)
     experiment = make_experiment(sweep, load_dataset(sweep))
+    refuse_within_data(sweep, run_dir)
     if options.executor == "ray" and options.address is None:
         capacity = measure(experiment)
         refuse_too_large(experiment, capacity)
