@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from orchestrator.continuation import refuse_within_data
 from orchestrator.errors import FoldgridError
 from orchestrator.experiment import Experiment, load_dataset, make_experiment
 from orchestrator.provenance import origin
@@ -53,10 +54,14 @@ def plan(
 
     Raises:
         SpecificationError: the specification or the data cannot be used.
+        RunDirectoryError: the run directory would lie among the clips.
     """
     sweep = load_spec(spec, overrides)
-    sweep = restored(sweep, RunDirectory(Path(out or Path("results") / sweep.settings.name)))
-    return make_experiment(sweep, load_dataset(sweep))
+    run_dir = Path(out or Path("results") / sweep.settings.name)
+    sweep = restored(sweep, RunDirectory(run_dir))
+    experiment = make_experiment(sweep, load_dataset(sweep))
+    refuse_within_data(sweep, run_dir)
+    return experiment
 
 
 def run(

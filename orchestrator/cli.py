@@ -289,7 +289,8 @@ def cache(
         entries, count = clear_cache(root) if clear else cache_size(root)
     except OSError as error:
         raise LostError(f"{root}: {error.strerror or error}") from error
-    print(f"{root}: {entries} entries, {size(count)}{' removed' if clear else ''}")
+    noun = "entry" if entries == 1 else "entries"
+    print(f"{root}: {entries} {noun}, {size(count)}{' removed' if clear else ''}")
     return 0
 
 

@@ -19,6 +19,7 @@ from orchestrator.errors import DamagedPlanError, RunDirectoryError, Specificati
 from orchestrator.experiment import Experiment
 from orchestrator.provenance import runs
 from orchestrator.run_directory import RunDirectory
+from orchestrator.sweep import Sweep
 from orchestrator.trials import Plan
 from orchestrator.yaml_source import dump, load
 
@@ -47,6 +48,7 @@ def refuse_other(experiment: Experiment, directory: RunDirectory, extend: bool) 
     if stored is None:
         if fault == "damaged" or directory.has_results():
             _refuse_unknown(experiment, directory, fault)
+        _refuse_foreign(directory)
         return
     lines = _differences(experiment, directory.path, stored)
     missing = {t.id for t in stored.trials} - {t.id for t in experiment.plan.trials}
@@ -67,6 +69,25 @@ def left_out_before(experiment: Experiment, stored: Plan) -> list[tuple[Clip, st
     """The clips that the plan of a run directory has left out, each with its problem."""
     problems = {c.path: c.problem for c in stored.clips if c.problem}
     return [(c, problems[c.path]) for c in experiment.dataset.clips if c.path in problems]
+
+
+def refuse_within_data(sweep: Sweep, run_dir: Path) -> None:
+    """Raise RunDirectoryError where every file of the run directory would be taken for a clip."""
+    root = sweep.root
+    if sweep.settings.data.dataset != "folder" or root is None:
+        return
+    if run_dir.resolve().is_relative_to(root.resolve()):
+        raise RunDirectoryError(
+            f"{run_dir}: found in data.root, where every folder is a class; allowed --out elsewhere"
+        )
+
+
+def _refuse_foreign(directory: RunDirectory) -> None:
+    """A sweep would write over a user's files, and remove those that are called like its own."""
+    if directory.is_foreign():
+        raise RunDirectoryError(
+            f"{directory.path}: found files that are no run's; allowed a new or empty folder"
+        )
 
 
 def _refuse_unknown(experiment: Experiment, directory: RunDirectory, fault: str) -> None:

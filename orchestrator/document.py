@@ -17,7 +17,6 @@ from orchestrator.specification import FORMAT_VERSION, Settings
 from orchestrator.trials import canonical
 from orchestrator.validation import field_names
 
-SPACE_SECTIONS = ("features", "model", "train")
 SECTIONS = (
     "format_version",
     *("name", "seed", "repeats", "data", "features", "folds", "model", "train"),

@@ -98,14 +98,15 @@ def _make_folds(dataset: Dataset, spec: FoldsSpec, k: int) -> tuple[int, ...]:
 
 
 def _refuse_too_many(dataset: Dataset, k: int, grouped: bool) -> None:
-    unit = "sources" if grouped else "clips"
+    unit = "source" if grouped else "clip"
     units: dict[int, set[str]] = defaultdict(set)
     for clip in dataset.clips:
         units[clip.label].add(clip.source if grouped else clip.path)
     label = min(units, key=lambda label: (len(units[label]), label))
     if len(units[label]) < k:
-        fewest = f"{dataset.classes[label]} has {len(units[label])} {unit}"
-        raise FoldError("folds.k", str(k), f"at most {len(units[label])} ({fewest})")
+        fewest = len(units[label])
+        owned = f"{dataset.classes[label]} has {fewest} {unit}{'' if fewest == 1 else 's'}"
+        raise FoldError("folds.k", str(k), f"at most {fewest} ({owned})")
 
 
 def leaks(dataset: Dataset, folds: Sequence[int]) -> list[str]:

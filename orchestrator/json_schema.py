@@ -15,9 +15,10 @@ from pydantic_core import core_schema
 
 from features.spec import FeatureSpec
 from models.spec import ModelSpec
-from orchestrator.document import SECTIONS, SPACE_SECTIONS
+from orchestrator.document import SECTIONS
 from orchestrator.hyperparameters import TrainSpec
 from orchestrator.specification import FORMAT_VERSION, Settings
+from orchestrator.validation import SPACE_SECTIONS
 
 Schema = dict[str, Any]
 

@@ -167,7 +167,7 @@ def _picture(plot: Plot, anchor: str) -> Picture | None:
     width, height = struct.unpack(">II", data[16:24])
     return Picture(
         anchor=anchor,
-        title=plot.title,
+        title=plot.title[:1].upper() + plot.title[1:],
         description=plot.description,
         file=f"{plot.path.parent.name}/{plot.path.name}",
         source=f"data:image/png;base64,{base64.b64encode(data).decode()}",

@@ -89,6 +89,14 @@ class RunDirectory:
         """Whether any trial has finished, whatever its record is worth."""
         return any(self.path.glob("trials/*/result.json"))
 
+    def is_foreign(self) -> bool:
+        """Whether the folder holds files, hidden ones aside, and was never a run directory."""
+        try:
+            names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
+        except OSError:
+            return False
+        return bool(names) and names.isdisjoint({"trials", self.plan_file.name})
+
     def record(self, trial: Trial) -> TrialRecord | None:
         """The record of a finished trial; None where there is none that can be believed.
 

@@ -21,7 +21,12 @@ from features.spec import FeatureSpec
 from orchestrator import leakage, tables
 from orchestrator.capacity import measure, refuse_too_large, refuse_too_weak
 from orchestrator.checkpoint import Checkpoint
-from orchestrator.continuation import left_out_before, refuse_other, write_specification
+from orchestrator.continuation import (
+    left_out_before,
+    refuse_other,
+    refuse_within_data,
+    write_specification,
+)
 from orchestrator.costs import Costs, longest_first
 from orchestrator.course import Course
 from orchestrator.errors import DamagedPlanError, LostError, RunDirectoryError, SpecificationError
@@ -93,6 +98,7 @@ def _run_sweep(options: RunOptions, console: Console) -> Run:
     directory = RunDirectory(run_dir)
     sweep = restored(sweep, directory)
     experiment = make_experiment(sweep, load_dataset(sweep))
+    refuse_within_data(sweep, run_dir)
     if options.executor == "ray" and options.address is None:
         capacity = measure(experiment)
         refuse_too_large(experiment, capacity)

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 
 from features.augment_spec import AugmentError, check_augment
 from features.formulas import is_formula
-from features.spec import FeatureSpec, WaveformSpec
+from features.spec import FeatureSpec, MelSpec
 from models.spec import EstimatorSpec, InputError, is_weights_name
-from orchestrator.document import SECTIONS, SPACE_SECTIONS, document
+from orchestrator.document import SECTIONS, document
 from orchestrator.errors import Fault, SpecificationError, listing, shown
 from orchestrator.hyperparameters import PlateauSchedule, TrainSpec
 from orchestrator.mapping_source import NAME, from_mapping
@@ -26,7 +26,7 @@ from orchestrator.sections import MOST_CONFIGURATIONS, expand_section, unrelated
 from orchestrator.space import SPACES, Chooser, Draw
 from orchestrator.specification import FORMAT_VERSION, Settings
 from orchestrator.trials import Configuration, Suggestion, canonical
-from orchestrator.validation import unknown_key, validate
+from orchestrator.validation import SPACE_SECTIONS, unknown_key, validate
 from orchestrator.yaml_source import KeyPath, YamlSource, dotted, read
 
 
@@ -223,7 +223,7 @@ class _Reader:
                 self.faults.append(unknown_key((key,), SECTIONS, self.source))
         for key in SPACE_SECTIONS:
             if not isinstance(data.get(key, {}), dict):
-                found = "nothing" if data[key] is None else "no mapping"
+                found = "nothing" if data[key] is None else shown(data[key])
                 self.faults.append(self.source.fault((key,), found, "a mapping"))
                 data[key] = {}
         self._expand_weights(data.get("model"), ("model",))
@@ -426,7 +426,7 @@ class _Reader:
         from features.mel import empty_bands
 
         for features in dict.fromkeys(c.features for c in configurations):
-            if isinstance(features, WaveformSpec) or not (empty := empty_bands(features)):
+            if not isinstance(features, MelSpec) or not (empty := empty_bands(features)):
                 continue
             line = (
                 f"features.n_mels: {empty} of {features.n_mels} bands are empty with n_fft"

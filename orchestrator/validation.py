@@ -14,6 +14,9 @@ from pydantic_core import ErrorDetails
 from orchestrator.errors import Fault, listing, nearest, shown
 from orchestrator.yaml_source import KeyPath, YamlSource
 
+SPACE_SECTIONS = ("features", "model", "train")
+"""Those in which a search space may stand for a value."""
+
 Locate = Callable[[KeyPath], KeyPath]
 """Where the value at a path of the validated data stands in the source."""
 
@@ -81,7 +84,8 @@ def _fault(
     choices = _choices(field.annotation)
     if describe(field) == listing(choices) and isinstance(detail["input"], str):
         return unknown_value(place, detail["input"], choices, source)
-    return source.fault(place, shown(detail["input"]), describe(field))
+    allowed = describe(field) + _several(place, detail["input"])
+    return source.fault(place, shown(detail["input"]), allowed)
 
 
 def unknown_key(path: KeyPath, allowed: Iterable[str], source: YamlSource) -> Fault:
@@ -94,7 +98,15 @@ def unknown_key(path: KeyPath, allowed: Iterable[str], source: YamlSource) -> Fa
 def unknown_value(path: KeyPath, found: Any, allowed: list[str], source: YamlSource) -> Fault:
     """A name that is not among the allowed ones."""
     text = "nothing" if found is None else shown(found)
+    if several := _several(path, found):
+        return source.fault(path, text, listing(allowed) + several)
     return source.fault(path, text, listing(allowed), nearest(found, allowed))
+
+
+def _several(path: KeyPath, found: Any) -> str:
+    """How to write what a list was surely meant to be: a search space."""
+    meant = isinstance(found, list) and path[0] in SPACE_SECTIONS
+    return ", or {grid: [...]} for each of several" if meant else ""
 
 
 def field_names(model: type[BaseModel]) -> list[str]:

@@ -35,6 +35,8 @@ CASES = [
     ("seed: 0", "sed: 0", 2, "sed", ["unknown key", "did you mean seed"]),
     ("seed: 0", "name: again", 2, "name", ["again", "line 1"]),
     ("  epochs: 3", "  epochs: three", 16, "train.epochs", ["'three'", "a whole number"]),
+    ("  epochs: 3", "  epochs: [3, 5]", 16, "train.epochs", ["[3, 5]", "{grid: [...]}"]),
+    ("  name: cnn_transformer", "  name: [cnn1d]", 13, "model.name", ["cnn1d", "{grid: [...]}"]),
     ("  epochs: 3", "  epochs: 3.5", 16, "train.epochs", ["3.5", "a whole number"]),
     ("  epochs: 3", "  epochs: yes", 16, "train.epochs", ["'yes'"]),
     ("  epochs: 3", "  epochs: 0", 16, "train.epochs", ["0", "from 1"]),

@@ -549,6 +549,39 @@ def test_a_run_directory_that_cannot_be(foldgrid, write_spec, tmp_path: Path) ->
     assert len(result.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("name", ["spec.yaml", "plots/roc_mine.png", "tables/run_summary_mine.csv"])
+def test_a_folder_with_files_of_the_user_is_refused(
+    name, foldgrid, write_spec, tmp_path: Path
+) -> None:
+    mine = tmp_path / "project" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    result = foldgrid("run", write_spec(), "--out", tmp_path / "project", *SERIAL)
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert str(tmp_path / "project") in line
+    assert "allowed a new or empty folder" in line
+    assert mine.read_text() == "mine"
+    assert [p for p in (tmp_path / "project").rglob("*") if p.is_file()] == [mine]
+
+
+@pytest.mark.parametrize("command", [("plan",), ("run", *SERIAL)])
+def test_a_run_directory_among_the_clips_is_refused(
+    command, foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(clips, tmp_path / "data")
+    spec = write_spec(
+        data={"dataset": "folder", "root": str(root)},
+        folds={"protocol": "cross_validation", "k": 2},
+    )
+    result = foldgrid(*command, spec, "--out", root / "results" / "tiny")
+    assert result.code == 2
+    (line,) = result.err.splitlines()
+    assert "data.root" in line
+    assert "allowed --out elsewhere" in line
+    assert not (root / "results").exists()
+
+
 def test_more_than_this_machine_has_is_refused(foldgrid, write_spec, tmp_path: Path) -> None:
     spec = write_spec(resources={"cpu": 4096})
     result = foldgrid("run", spec, "--out", tmp_path / "run", "--quiet")
