@@ -126,7 +126,8 @@ class Course:
             for trial in stage
             if trial.id not in self.values and trial.id not in self.failed
         }
-        first = {twin.id: trial for trial, twin in self.twins.items()}
+        # One that is left over where the other has finished or failed is trained alone.
+        first = {twin.id: trial for trial, twin in self.twins.items() if trial in pending}
         wanted = {first.get(trial, trial) for trial in pending}
         return [trial for trial in self.plan.every if trial.id in wanted]
 

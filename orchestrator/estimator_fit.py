@@ -113,15 +113,23 @@ class EstimatorFit:
             warnings.simplefilter("always")
             self.estimator.fit(self._vectors(rows), self._data.labels[rows])
             train = self._answers(rows)
-            self._val, self._twin = (
-                None if part is None else self._answers(part) for part in (split.val, split.twin)
-            )
+            self._val = None if split.val is None else self._answers(split.val)
+            self._twin = None if split.twin is None else self._answers_for_twin(split.twin)
         self.remark = _remark(caught)
         self._fitted = True
         _check_loss("loss", train.loss)
         if self._twin is not None:
             self.twin_row = _row(train, self._twin)
         return _row(train, self._val)
+
+    def _answers_for_twin(self, rows: NDArray[np.int64]) -> _Answers | None:
+        """None where there are none: that split is no affair of this trial, and must not end it."""
+        try:
+            found = self._answers(rows)
+        # Estimators raise what they like.
+        except Exception:
+            return None
+        return found if math.isfinite(found.loss) else None
 
     def result(self) -> tuple[int, SplitResult | None, SplitResult | None]:
         """Epoch 0, and the validation and test splits; the latter is evaluated here, once.
@@ -140,15 +148,9 @@ class EstimatorFit:
         _check_loss("test loss", test.loss)
         return 0, val, test.result
 
-    def twin_result(self) -> tuple[int, SplitResult | None]:
-        """Epoch 0, and the second validation split.
-
-        Raises:
-            RuntimeError: nothing has been fitted, or there is no such split.
-        """
-        if self._twin is None:
-            raise RuntimeError("no second validation split")
-        return 0, self._twin.result
+    def twin_result(self) -> tuple[int, SplitResult | None] | None:
+        """Epoch 0, and the second validation split; None without one, or answers for it."""
+        return None if self._twin is None else (0, self._twin.result)
 
     def _vectors(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         """The features of some clips, float64 `[n, d]`; never those of the others."""

@@ -8,7 +8,7 @@ import shlex
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -311,7 +311,6 @@ class _Run:
                 renewal,
                 trackers,
                 {trial.id for trial in job.trials},
-                job.twins,
             )
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -330,7 +329,11 @@ class _Run:
             checkpoint_every=settings.checkpoint.every,
             timeout=settings.execution.trial_timeout,
             storage=self.ledger.storage,
-            twins=self.course.twins,
+            twins={
+                first: twin
+                for first, twin in self.course.twins.items()
+                if twin.id not in self.course.values
+            },
             stops=self.course.stops,
             keep_weights=settings.execution.keep_weights != "none",
             more=self.course.grows,
@@ -377,7 +380,6 @@ class _Writer:
     renewal: TableRenewal
     trackers: Tracking
     unstarted: set[str]
-    twins: Mapping[str, Trial]
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
@@ -430,12 +432,6 @@ class _Writer:
         self.trackers.finished(record)
 
     def failed(self, failure: TrialFailure) -> None:
-        twin = self.twins.get(failure.trial)
-        if twin is not None:
-            of_twin = replace(failure, trial=twin.id)
-            self.ledger.fail(of_twin)
-            self.course.fail(of_twin)
-            self.trackers.failed(of_twin)
         self.ledger.fail(failure)
         self.course.fail(failure)
         _log.error("%s failed: %s", failure.trial, failure.error)

@@ -176,20 +176,23 @@ class Fit:
             test_accuracy=None if test is None else test.accuracy,
         )
         self._selection.note(self.epoch, self.model, val, test)
-        if self._twin is not None:
-            self.twin_row = self._run_twin(self._twin, row)
+        self.twin_row = self._run_twin(row)
         self._schedule.after_epoch(None if val is None else val.loss)
         if val is not None:
             self._improvement.note(val.loss, val.accuracy)
         self.epoch += 1
         return row
 
-    def _run_twin(self, twin: Selection, row: EpochRow) -> EpochRow:
+    def _run_twin(self, row: EpochRow) -> EpochRow | None:
         """The epoch as the second validation split sees it."""
-        val = self._evaluate(twin.clips)
-        assert val is not None
-        self._check_loss("validation loss", val.loss, row.lr or 0.0)
-        twin.note(self.epoch, self.model, val, None)
+        val = None if self._twin is None else self._evaluate(self._twin.clips)
+        if self._twin is None or val is None:
+            return None
+        if not math.isfinite(val.loss):
+            # That split is no affair of this trial, and must not end it.
+            self._twin = None
+            return None
+        self._twin.note(self.epoch, self.model, val, None)
         return replace(row, val_loss=val.loss, val_accuracy=val.accuracy)
 
     def result(self) -> tuple[int, SplitResult | None, SplitResult | None]:
@@ -210,14 +213,16 @@ class Fit:
             raise NonFiniteLoss(f"test loss is {test.loss} after epoch {chosen.epoch}")
         return chosen.epoch, val, _result(test, self._test)
 
-    def twin_result(self) -> tuple[int, SplitResult | None]:
+    def twin_result(self) -> tuple[int, SplitResult | None] | None:
         """The epoch that the second validation split selects, and that split after it.
 
+        None where there is no such split, or its loss has been nan or infinite.
+
         Raises:
-            RuntimeError: no epoch has been run, or there is no such split.
+            RuntimeError: no epoch has been run.
         """
         if self._twin is None:
-            raise RuntimeError("no second validation split")
+            return None
         chosen = _chosen(self._twin)
         return chosen.epoch, _result(chosen.val, self._twin.clips)
 
@@ -259,7 +264,9 @@ class Fit:
         self._schedule.load_state_dict(state["schedule"])
         self._improvement.load_state_dict(state["improvement"])
         self._selection.load_state_dict(state["selected"])
-        if self._twin is not None:
+        if state["twin"] is None:
+            self._twin = None
+        elif self._twin is not None:
             self._twin.load_state_dict(state["twin"])
         self.epoch = state["epoch"]
 

@@ -260,8 +260,9 @@ class TrialRun:
         with self._working():
             epoch, val, test = fit.result()
             twin = fit.twin_result() if self._input.twin else None
+        of = self._input.twin if twin is not None else None
         if self._input.keep_weights:
-            self.weights = self._weights(fit)
+            self.weights = self._weights(fit, of)
         record = TrialRecord(
             trial=self._input.trial.id,
             epoch=epoch,
@@ -271,11 +272,11 @@ class TrialRun:
             parameters=self._parameters,
             timing=self._timing(),
         )
-        if twin is None or self._input.twin is None:
+        if twin is None or of is None:
             return record
         of_twin = replace(
             record,
-            trial=self._input.twin.id,
+            trial=of.id,
             epoch=twin[0],
             epochs=tuple(self._twin_rows),
             val=twin[1],
@@ -283,9 +284,9 @@ class TrialRun:
         )
         return replace(record, twin=of_twin)
 
-    def _weights(self, fit: Fit | EstimatorFit) -> Weights:
+    def _weights(self, fit: Fit | EstimatorFit, twin: Trial | None) -> Weights:
         """At the epoch that counts, and for the twin at the one that counts for it."""
-        trial, twin = self._input.trial.id, self._input.twin
+        trial = self._input.trial.id
         if isinstance(fit, EstimatorFit):
             kept = _kept_estimator(trial, fit.estimator)
             return kept if twin is None else replace(kept, twin=replace(kept, trial=twin.id))

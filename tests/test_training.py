@@ -510,6 +510,21 @@ def test_a_parameter_that_is_a_view_of_other_weights_is_trained_alone(spec: Any)
     assert whole[:, 4:].tolist() == [[0.0] * 4] * 4
 
 
+def test_a_second_validation_split_that_gives_no_numbers_does_not_end_the_training() -> None:
+    features = np.zeros((6, 1, 4), np.float32)
+    features[4:] = np.nan
+    labels = np.array([0, 1] * 3)
+    parts = SplitData(np.arange(2), np.arange(2, 4), None, np.arange(4, 6))
+    spec = TrainSpec(epochs=2, batch_size=2)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    fit = Fit(model, TrainingData(features, labels, parts, 2), spec, SEEDS, CPU)
+    for _ in range(2):
+        assert np.isfinite(fit.run_epoch().val_loss)
+        assert fit.twin_row is None
+    assert fit.result()[1] is not None
+    assert fit.twin_result() is None
+
+
 def test_a_missing_compiler_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(CompilerMissing, match=r"needs a C\+\+ compiler: no-such-compiler is not"):
