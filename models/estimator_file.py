@@ -72,7 +72,8 @@ def estimator_bytes(estimator: Any) -> bytes:
         WeightsError: skops cannot write it, or it would not be read back.
     """
     try:
-        content = dumps(estimator, compression=zipfile.ZIP_DEFLATED)
+        # A forest shrinks to a sixth; more would take longer than to fit it.
+        content = dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
         foreign = _foreign_types(content)
     # What skops has no form for raises what it likes.
     except Exception as error:

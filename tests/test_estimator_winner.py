@@ -5,10 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -92,12 +89,6 @@ class TestKept:
         kept = {path.parent.name for path in out.glob("trials/*/weights.*")}
         assert kept == {f"{best_of(out)}-t1-f{fold}-s0" for fold in (2, 3)}
 
-    def test_none_where_none_are_wanted(self, foldgrid, write_spec, tmp_path: Path) -> None:
-        model = {"name": "sklearn:GaussianNB"}
-        spec = write_spec(model=model, train={}, execution={"keep_weights": "none"})
-        assert foldgrid("run", spec, "--out", tmp_path / "run", *SERIAL).code == 0
-        assert not list((tmp_path / "run").glob("trials/*/weights.*"))
-
     @pytest.mark.ray
     def test_on_ray_too(
         self, foldgrid, write_spec, run_dir, clips, tmp_path: Path, ray_address: str
@@ -112,30 +103,36 @@ class TestKept:
 
 
 class TestPredict:
-    @pytest.mark.parametrize(
-        ("model", "features"),
-        [
-            ({"name": "sklearn:SVC", "standardize": True}, {}),
-            ({"name": "sklearn:RandomForestClassifier", "params": {"n_estimators": 5}}, {}),
-            ({"name": "sklearn:KNeighborsClassifier"}, {"kind": "mel_image", "size": 32}),
-        ],
-    )
     def test_answers_for_the_clips_of_a_split_are_those_of_the_trial(
-        self, model, features, foldgrid, write_spec, spec_of, clips: Path, tmp_path: Path
+        self, foldgrid, write_spec, spec_of, clips: Path, tmp_path: Path
     ) -> None:
-        out = tmp_path / "run"
-        folds = {"test": 1, "validate": [2]}
+        grid = [
+            {"name": "sklearn:SVC", "standardize": True},
+            {"name": "sklearn:RandomForestClassifier", "params": {"n_estimators": 5}},
+            {"name": "sklearn:KNeighborsClassifier"},
+            # It predicts by chance, whatever its probabilities.
+            {"name": "sklearn:DummyClassifier", "params": {"strategy": "uniform"}},
+        ]
         spec = write_spec(
-            model=model, features=spec_of()["features"] | features, train={}, folds=folds
+            model={"grid": grid},
+            # An image is stored as one channel of bytes.
+            features=spec_of()["features"] | {"kind": "mel_image", "size": 32},
+            train={},
+            folds={"test": 1, "validate": [2]},
+            execution={"keep_weights": "all"},
         )
+        out = tmp_path / "run"
         assert foldgrid("run", spec, "--out", out, *SERIAL).code == 0
         for split in ("val", "test"):
-            expected = predictions(out, split)
-            result = foldgrid("predict", out, *(clips / path for path in expected["clip"]))
-            assert result.code == 0, result.err
-            rows = table(result.out)
-            assert [row["predicted"] for row in rows] == list(expected.predicted)
-            assert [chances(row) for row in rows] == expected[PROBABILITIES].values.tolist()
+            for trial, expected in predictions(out, split).groupby("trial"):
+                paths = [clips / path for path in expected["clip"]]
+                named = ("--configuration", str(trial).rpartition("-t1")[0])
+                result = foldgrid("predict", out, *paths, *named)
+                assert result.code == 0, result.err
+                rows = table(result.out)
+                assert len(rows) == 9
+                assert [row["predicted"] for row in rows] == list(expected.predicted)
+                assert [chances(row) for row in rows] == expected[PROBABILITIES].values.tolist()
 
     def test_the_ensemble_is_the_mean_over_the_folds_of_the_best(
         self, foldgrid, run_dir: Path, clips: Path
@@ -237,16 +234,9 @@ class TestRefit:
         assert "fitted on 36 clips of folds 1, 2, 3, 4" in result.out
 
 
-THREE_LINES = """
-from orchestrator import load_model
-model = load_model({folder!r})
-print([list(row.probabilities.values()) for row in model.predict({clips!r})])
-"""
-
-
 class TestExport:
     @pytest.mark.parametrize("kind", ["ensemble", "refit"])
-    def test_three_lines_give_what_predict_gives(
+    def test_a_folder_that_answers_as_the_run_directory(
         self, kind, foldgrid, run_dir: Path, clips: Path, tmp_path: Path
     ) -> None:
         target, paths = tmp_path / "model", sorted(map(str, clips.glob("*/1-*.wav")))
@@ -269,17 +259,9 @@ class TestExport:
         moved = tmp_path / "elsewhere"
         shutil.move(target, moved)
         assert foldgrid("predict", moved, *paths).out == asked
-        if kind == "refit":
-            return
-        done = subprocess.run(
-            [sys.executable, "-c", THREE_LINES.format(folder=str(moved), clips=paths)],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])},
-        )
-        assert json.loads(done.stdout) == [chances(row) for row in table(asked)]
-        assert done.stderr == ""
+        found = load_model(str(moved)).predict(paths)
+        expected = [chances(row) for row in table(asked)]
+        assert [list(row.probabilities.values()) for row in found] == expected
 
 
 def entries(path: Path) -> dict[str, bytes]:
