@@ -196,9 +196,11 @@ def _truncation(content: bytes, read: int, claimed: int) -> str:
 
 
 def _out_of_range(samples: NDArray[np.float32]) -> str:
-    # One fast pass; a sum of squares that is NaN is not small either.
+    # One fast pass; a sum of squares that is NaN or infinite is not small either.
     every = samples.reshape(-1)
-    if float(np.dot(every, every)) <= _LOUDEST**2:
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = float(np.dot(every, every))
+    if squares <= _LOUDEST**2:
         return ""
     # NaN is the largest and the smallest of all to numpy.
     peak = max(float(samples.max()), -float(samples.min()))

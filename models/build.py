@@ -16,6 +16,7 @@ from models.cnn_transformer import CnnTransformer, cnn_transformer
 from models.factory import check_factory, load_factory
 from models.googlenet import GoogLeNet, googlenet
 from models.initialization import initialize
+from models.library_error import error_line
 from models.picture import picture
 from models.resnet import ResNet, resnet34
 from models.spec import (
@@ -233,8 +234,7 @@ def _refusal(model: nn.Module, shape: tuple[int, ...]) -> str | None:
                 model.train(training)(clips)
         # A layer raises what it likes where a picture is too small or of the wrong size.
         except Exception as error:
-            line = next(iter(str(error).splitlines()), "")
-            return f"{type(error).__name__}: {line}"
+            return error_line(error)
     return None
 
 

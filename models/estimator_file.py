@@ -20,6 +20,7 @@ from sklearn.pipeline import Pipeline
 from skops.io import dumps, get_untrusted_types, loads
 
 from models.estimator import make_estimator
+from models.library_error import error_line
 from models.spec import EstimatorSpec
 from models.weights import WeightsError
 
@@ -77,7 +78,7 @@ def estimator_bytes(estimator: Any) -> bytes:
         foreign = _foreign_types(content)
     # What skops has no form for raises what it likes.
     except Exception as error:
-        raise WeightsError(_line(error)) from error
+        raise WeightsError(error_line(error)) from error
     if foreign:
         raise WeightsError(f"it holds {_first(foreign)}, which is not read back")
     stream = io.BytesIO(content)
@@ -92,7 +93,7 @@ def fitted_by(path: Path) -> str:
     Raises:
         WeightsError: the file cannot be read, or `estimator_bytes` did not make it.
     """
-    return _version(_content(path))
+    return _version(path)
 
 
 def read_estimator(path: Path, spec: EstimatorSpec, features: int, classes: int) -> Any:
@@ -110,7 +111,7 @@ def read_estimator(path: Path, spec: EstimatorSpec, features: int, classes: int)
         WeightsError: it cannot be read, holds what no estimator is made of, or is another one.
     """
     content = _content(path)
-    version = _version(content)
+    version = _version(io.BytesIO(content))
     try:
         foreign = _foreign_types(content)
         if foreign:
@@ -134,12 +135,12 @@ def _content(path: Path) -> bytes:
         raise WeightsError(f"it cannot be read: {error.strerror or error}") from error
 
 
-def _version(content: bytes) -> str:
+def _version(source: Path | io.BytesIO) -> str:
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as file:
+        with zipfile.ZipFile(source) as file:
             return str(json.loads(file.read(_VERSION))["scikit-learn"])
     except Exception as error:
-        raise WeightsError(f"it is damaged ({_line(error)})") from error
+        raise WeightsError(f"it is damaged ({error_line(error)})") from error
 
 
 def _foreign_types(content: bytes) -> list[str]:
@@ -155,9 +156,9 @@ def _untrusted(foreign: list[str], version: str) -> str:
 
 def _unreadable(version: str, error: Exception) -> str:
     if version == sklearn.__version__:
-        return f"it is damaged ({_line(error)})"
+        return f"it is damaged ({error_line(error)})"
     by = f"it was fitted by scikit-learn {version}"
-    return f"{by}, and {sklearn.__version__} cannot load it ({_line(error)})"
+    return f"{by}, and {sklearn.__version__} cannot load it ({error_line(error)})"
 
 
 def _refuse_other(found: Any, spec: EstimatorSpec, features: int, classes: int) -> None:
@@ -183,8 +184,3 @@ def _first(names: Iterable[str]) -> str:
     listed = list(names)
     rest = len(listed) - _SHOWN
     return ", ".join(listed[:_SHOWN]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _line(error: Exception) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line}"

@@ -1,4 +1,4 @@
-"""LibraryError: what a library that models come from lacks or refuses."""
+"""What a library that models come from lacks or refuses, and what it raises, in one line."""
 
 from __future__ import annotations
 
@@ -16,3 +16,9 @@ class LibraryError(ValueError):
     def __init__(self, key: tuple[str, ...], found: str, allowed: str, near: str = "") -> None:
         super().__init__(f"{'.'.join(key)}: found {found}; allowed {allowed}")
         self.key, self.found, self.allowed, self.near = key, found, allowed, near
+
+
+def error_line(error: BaseException) -> str:
+    """`ExceptionType: first line` of an exception."""
+    line = next(iter(str(error).splitlines()), "")
+    return f"{type(error).__name__}: {line}" if line else type(error).__name__

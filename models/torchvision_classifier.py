@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.library_error import LibraryError
+from models.library_error import LibraryError, error_line
 from models.outputs import AuxiliaryLogits
 from models.picture import Normalized, channels_together, picture
 from models.spec import InputSpec, TorchvisionSpec
@@ -200,7 +200,7 @@ def _network(spec: TorchvisionSpec, classes: int) -> nn.Module:
         network: nn.Module = builder(weights=None, num_classes=classes, **given)
     # The values are checked by whatever layer they end up in.
     except Exception as error:
-        found = f"{spec.params} ({_line(error)})"
+        found = f"{spec.params} ({error_line(error)})"
         raise TorchvisionError(("params",), found, f"what {spec.model} takes") from error
     return network
 
@@ -243,8 +243,3 @@ def _first_convolution(network: nn.Module) -> str:
     convolutions = (n for n, layer in network.named_modules() if isinstance(layer, nn.Conv2d))
     name: str = next(convolutions)
     return name
-
-
-def _line(error: BaseException) -> str:
-    line = next(iter(str(error).splitlines()), "")
-    return f"{type(error).__name__}: {line}" if line else type(error).__name__

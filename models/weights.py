@@ -14,6 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import nn
 
+from models.library_error import error_line
+
 __all__ = ["WeightsError", "file_hash", "load_weights", "read_weights", "weights_bytes"]
 
 _CHECKSUM = "foldgrid_sha256"
@@ -61,8 +63,7 @@ def weights_bytes(state: Mapping[str, Any]) -> bytes:
         return save(tensors, {_CHECKSUM: _checksum(tensors)})
     # Of kinds of tensors that the format does not have.
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        line = next(iter(str(error).splitlines()), "")
-        raise WeightsError(f"{type(error).__name__}: {line}") from error
+        raise WeightsError(error_line(error)) from error
 
 
 def read_weights(path: Path) -> OrderedDict[str, torch.Tensor]:

@@ -84,9 +84,9 @@ def refuse_within_data(sweep: Sweep, run_dir: Path) -> None:
 
 def _refuse_foreign(directory: RunDirectory) -> None:
     """A sweep would write over a user's files, and remove those that are called like its own."""
-    if directory.is_foreign():
+    if names := directory.foreign():
         raise RunDirectoryError(
-            f"{directory.path}: found files that are no run's; allowed a new or empty folder"
+            f"{directory.path}: found {', '.join(names)}, but no run; allowed a new or empty folder"
         )
 
 

@@ -13,6 +13,9 @@ from orchestrator.errors import DamagedPlanError
 from orchestrator.records import TrialFailure, TrialRecord
 from orchestrator.trials import Plan, Trial
 
+# What every sweep writes over, or removes from.
+_WRITTEN = ("spec.yaml", "environment.json", "tables", "plots", "report.html")
+
 _log = logging.getLogger(__name__)
 
 
@@ -89,13 +92,11 @@ class RunDirectory:
         """Whether any trial has finished, whatever its record is worth."""
         return any(self.path.glob("trials/*/result.json"))
 
-    def is_foreign(self) -> bool:
-        """Whether the folder holds files, hidden ones aside, and was never a run directory."""
-        try:
-            names = {path.name for path in self.path.iterdir() if not path.name.startswith(".")}
-        except OSError:
-            return False
-        return bool(names) and names.isdisjoint({"trials", self.plan_file.name})
+    def foreign(self) -> list[str]:
+        """What is called like the files of a run in a folder that was never a run directory."""
+        if self.plan_file.exists() or (self.path / "trials").exists():
+            return []
+        return [name for name in _WRITTEN if (self.path / name).exists()]
 
     def record(self, trial: Trial) -> TrialRecord | None:
         """The record of a finished trial; None where there is none that can be believed.

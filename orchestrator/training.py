@@ -185,9 +185,10 @@ class Fit:
 
     def _run_twin(self, row: EpochRow) -> EpochRow | None:
         """The epoch as the second validation split sees it."""
-        val = None if self._twin is None else self._evaluate(self._twin.clips)
-        if self._twin is None or val is None:
+        if self._twin is None:
             return None
+        val = self._evaluate(self._twin.clips)
+        assert val is not None
         if not math.isfinite(val.loss):
             # That split is no affair of this trial, and must not end it.
             self._twin = None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
 import warnings
@@ -16,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
+from predicted import CLASSES, PROBABILITIES, SERIAL, best_of, chances, predictions, read, table
 from sklearn.utils import all_estimators
 
 from models.estimator import EstimatorError, check_estimator, make_estimator
@@ -25,32 +24,7 @@ from models.spec import EstimatorSpec
 from models.weights import WeightsError
 from orchestrator import load_model
 
-SERIAL = ("--executor", "serial", "--quiet")
-CLASSES = ["low", "noise", "ticks"]
-PROBABILITIES = [f"prob_{name}" for name in CLASSES]
 MODEL = {"name": "sklearn:SVC", "standardize": True, "params": {"C": {"grid": [1, 100]}}}
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def chances(row: dict[str, str]) -> list[float]:
-    return [float(row[name]) for name in PROBABILITIES]
-
-
-def read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, converters=dict.fromkeys(PROBABILITIES, float))
-
-
-def predictions(run_dir: Path, split: str) -> pd.DataFrame:
-    found = read(run_dir / "tables" / "predictions.csv")
-    return found[found.split == split]
-
-
-def best_of(run_dir: Path) -> str:
-    scores = pd.read_csv(run_dir / "tables" / "configurations.csv")
-    return str(scores[scores.rank_val_accuracy == 1].configuration.iloc[0])
 
 
 @pytest.fixture(scope="module")

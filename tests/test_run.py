@@ -565,6 +565,15 @@ def test_a_folder_with_files_of_the_user_is_refused(
     assert [p for p in (tmp_path / "project").rglob("*") if p.is_file()] == [mine]
 
 
+def test_a_folder_with_what_no_run_writes_is_taken(foldgrid, write_spec, tmp_path: Path) -> None:
+    notes = tmp_path / "run" / "nohup.out"
+    notes.parent.mkdir()
+    notes.write_text("mine")
+    result = foldgrid("run", write_spec(), "--out", notes.parent, *SERIAL)
+    assert result.code == 0, result.err
+    assert notes.read_text() == "mine"
+
+
 @pytest.mark.parametrize("command", [("plan",), ("run", *SERIAL)])
 def test_a_run_directory_among_the_clips_is_refused(
     command, foldgrid, write_spec, clips: Path, tmp_path: Path

@@ -36,6 +36,17 @@ def rows(run_dir: Path, name: str) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
+def write_factory(path: Path, parameter: str, first: str) -> None:
+    """A linear model of the user's, whose `build` begins with a line of its own."""
+    path.write_text(
+        "import os\nfrom pathlib import Path\n\nfrom torch import nn\n\n"
+        f"def build(input_shape, classes, {parameter}):\n"
+        f"    {first}\n"
+        "    inputs = input_shape[0] * input_shape[1]\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
+    )
+
+
 # Optuna
 
 
@@ -78,13 +89,7 @@ def test_more_suggestions_keep_those_before(run, write_spec) -> None:
 
 
 def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) -> None:
-    (tmp_path / "brittle.py").write_text(
-        "from torch import nn\n\n"
-        "def build(input_shape, classes, width):\n"
-        "    assert width % 2, 'even'\n"
-        "    inputs = input_shape[0] * input_shape[1]\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
-    )
+    write_factory(tmp_path / "brittle.py", "width", "assert width % 2, 'even'")
     model = {"name": "brittle:build", "params": {"width": {"randint": [1, 9]}}}
     spec = write_spec(model=model, search={"method": "optuna", "samples": 5}, train={"epochs": 1})
     out, said = run(spec, code=1)
@@ -98,13 +103,8 @@ def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) 
 def test_workers_are_kept_from_one_suggestion_to_the_next(
     run, write_spec, tmp_path, ray_address
 ) -> None:
-    (tmp_path / "signed.py").write_text(
-        "import os\nfrom pathlib import Path\n\nfrom torch import nn\n\n"
-        "def build(input_shape, classes, width):\n"
-        "    Path(__file__).with_name(f'{os.getpid()}.pid').touch()\n"
-        "    inputs = input_shape[0] * input_shape[1]\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
-    )
+    first = "Path(__file__).with_name(f'{os.getpid()}.pid').touch()"
+    write_factory(tmp_path / "signed.py", "width", first)
     model = {"name": "signed:build", "params": {"width": {"randint": [1, 99]}}}
     spec = write_spec(model=model, search={"method": "optuna", "samples": 4}, train={"epochs": 1})
     _, said = run(spec, "--address", ray_address)
@@ -329,13 +329,7 @@ def test_where_all_have_failed_the_other_folds_are_run(write_spec, pruner) -> No
 
 
 def test_what_has_failed_is_not_counted_as_pruned(run, write_spec, tmp_path) -> None:
-    (tmp_path / "frail.py").write_text(
-        "from torch import nn\n\n"
-        "def build(input_shape, classes, good):\n"
-        "    assert good, 'not good'\n"
-        "    inputs = input_shape[0] * input_shape[1]\n"
-        "    return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))\n"
-    )
+    write_factory(tmp_path / "frail.py", "good", "assert good, 'not good'")
     model = {"name": "frail:build", "params": {"good": {"grid": [False, True]}}}
     changes = {"model": model, "train": {"epochs": 1}, "search": {"pruner": "halving"}}
     out, said = run(write_spec(**GRID | changes), code=1)

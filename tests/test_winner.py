@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import os
@@ -19,6 +18,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from predicted import CLASSES, PROBABILITIES, SERIAL, best_of, chances, predictions, read, table
 from rich.console import Console
 
 from features.recording import Recording
@@ -27,33 +27,8 @@ from orchestrator import load_model
 from orchestrator.errors import InterruptionError
 from orchestrator.refit import refit
 
-SERIAL = ("--executor", "serial", "--quiet")
-CLASSES = ["low", "noise", "ticks"]
-PROBABILITIES = [f"prob_{name}" for name in CLASSES]
 RATE = 8000
 TRAIN = {"epochs": 2, "batch_size": 8, "optimizer": {"lr": 0.05}, "select": "best"}
-
-
-def table(text: str) -> list[dict[str, str]]:
-    return list(csv.DictReader(io.StringIO(text)))
-
-
-def chances(row: dict[str, str]) -> list[float]:
-    return [float(row[name]) for name in PROBABILITIES]
-
-
-def read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, converters=dict.fromkeys(PROBABILITIES, float))
-
-
-def predictions(run_dir: Path, split: str) -> pd.DataFrame:
-    found = read(run_dir / "tables" / "predictions.csv")
-    return found[found.split == split]
-
-
-def best_of(run_dir: Path) -> str:
-    scores = pd.read_csv(run_dir / "tables" / "configurations.csv")
-    return str(scores[scores.rank_val_accuracy == 1].configuration.iloc[0])
 
 
 def silent() -> Console:
