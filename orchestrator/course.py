@@ -14,8 +14,8 @@ from orchestrator.errors import SpecificationError
 from orchestrator.experiment import Experiment, make_experiment, several
 from orchestrator.ledger import Ledger
 from orchestrator.nested import Choice, choices, twins
-from orchestrator.pruning import Pruner, Stage, stage
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord
+from orchestrator.pruning import Known, Pruner, Stage, stage
+from orchestrator.records import EpochRow, TrialFailure, TrialPause, TrialRecord
 from orchestrator.trials import NearDuplicateRow, Plan, Trial
 
 _log = logging.getLogger(__name__)
@@ -65,6 +65,13 @@ class Course:
         return {trial.id: one.stop for one in self._choices for trial in one.trials}
 
     @property
+    def pauses(self) -> dict[str, int]:
+        """The epochs after which a trial waits for what those beside it have given."""
+        if self._stage is None or self._stage.epochs is None:
+            return {}
+        return {trial.id: self._stage.epochs for trial in self._stage.trials}
+
+    @property
     def grows(self) -> bool:
         """Whether results may call for more trials than are due now."""
         search = self.experiment.sweep.settings.search
@@ -96,8 +103,12 @@ class Course:
         """A trial has finished."""
         self._known.add(record.trial)
         self.values[record.trial] = metric_of(record, self.plan.metric)
-        if self.plan.protocol == "nested":
+        if self.plan.protocol == "nested" or self._compares_epochs:
             self._curves[record.trial] = record.epochs
+
+    def pause(self, pause: TrialPause) -> None:
+        """A trial waits."""
+        self._curves[pause.trial] = pause.epochs
 
     def fail(self, failure: TrialFailure) -> None:
         """A trial has failed for good."""
@@ -125,20 +136,30 @@ class Course:
             trial.id
             for trial in stage
             if trial.id not in self.values and trial.id not in self.failed
+            if not self._waits(trial)
         }
         # One that is left over where the other has finished or failed is trained alone.
         first = {twin.id: trial for trial, twin in self.twins.items() if trial in pending}
         wanted = {first.get(trial, trial) for trial in pending}
         return [trial for trial in self.plan.every if trial.id in wanted]
 
+    def _waits(self, trial: Trial) -> bool:
+        """Whether a trial is as far as the stage goes."""
+        epochs = None if self._stage is None else self._stage.epochs
+        return epochs is not None and len(self._curves.get(trial.id, ())) >= epochs
+
     @property
     def _pruner(self) -> Pruner | None:
         return self.experiment.sweep.settings.search.pruner
 
+    @property
+    def _compares_epochs(self) -> bool:
+        return self._pruner is not None and self._pruner.epochs is not None
+
     def _prune(self, pruner: Pruner) -> list[str]:
         before = self.plan.pruned
-        settled = self.values.keys() | self.failed
-        self._stage = stage(self.plan, pruner, self.values, settled)
+        known = Known(self.values, self.values.keys() | self.failed, self._curves)
+        self._stage = stage(self.plan, pruner, known)
         self.experiment = replace(
             self.experiment, plan=replace(self.plan, pruned=self._stage.pruned)
         )
@@ -147,7 +168,7 @@ class Course:
         left = {trial.configuration.id for trial in self._stage.trials} - {
             trial.configuration.id for trial in self.plan.trials if trial.id in self.plan.pruned
         }
-        return [f"{several(len(left), 'configuration')} of {len(self.plan.configurations)} go on"]
+        return [f"configurations that go on: {len(left)} of {len(self.plan.configurations)}"]
 
     def _suggest(self) -> list[str]:
         sweep = self.experiment.sweep
@@ -199,9 +220,13 @@ class Course:
             if trial.id in self._known:
                 continue
             self._known.add(trial.id)
-            record = self.ledger.directory.record(trial)
+            directory = self.ledger.directory
+            record = directory.record(trial)
             if record is not None:
                 self.note(record)
                 self.costs.note_record(trial, record)
-            elif self.keep_failed and self.ledger.directory.failure(trial) is not None:
+                continue
+            if self._compares_epochs and (pause := directory.pause(trial)) is not None:
+                self.pause(pause)
+            if self.keep_failed and directory.failure(trial) is not None:
                 self.failed.add(trial.id)

@@ -18,7 +18,7 @@ from features.spec import FeatureSpec
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.folds import Split
 from orchestrator.packing import CONTEXT_BYTES
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
+from orchestrator.records import EpochRow, TrialFailure, TrialPause, TrialRecord, Weights
 from orchestrator.retries import Retries, with_advice
 from orchestrator.specification import ResourcesSpec
 from orchestrator.trials import Trial
@@ -38,6 +38,7 @@ class Job:
         splits: by `(test fold, validation fold)`.
         twins: the trial that a trial's training is judged for too, by the first one's identity.
         stops: the epochs after which a trial ends, by its identity, where not after all.
+        pauses: the epochs after which a trial waits, likewise, unless it has ended.
         classes: how many.
         import_path: folders that a user's model is imported from.
         resources: of one trial.
@@ -65,6 +66,7 @@ class Job:
     storage: Path | None = None
     twins: Mapping[str, Trial] = field(default_factory=dict)
     stops: Mapping[str, int] = field(default_factory=dict)
+    pauses: Mapping[str, int] = field(default_factory=dict)
     keep_weights: bool = False
     more: bool = False
 
@@ -102,9 +104,13 @@ class Observer(Protocol):
     def failed(self, failure: TrialFailure) -> None:
         """A trial ended with an error."""
 
+    def paused(self, pause: TrialPause) -> None:
+        """A trial waits after some epochs; its checkpoint has been handed over."""
+
 
 Stages = Iterator[tuple[Job, Observer]]
-"""One job after the other; the next is asked for when every trial of the one before has ended."""
+"""One job after the other; the next is asked for when every trial of the one before has ended, or
+waits."""
 
 
 class Executor(Protocol):
@@ -187,11 +193,15 @@ def _attempt(
 
 
 def tell(
-    outcome: TrialRecord | TrialFailure | None, weights: Weights | None, observer: Observer
+    outcome: TrialRecord | TrialFailure | TrialPause | None,
+    weights: Weights | None,
+    observer: Observer,
 ) -> None:
     """Hand over what a trial gave; None, from one that was interrupted, is nothing."""
     if isinstance(outcome, TrialRecord):
         observer.finished(outcome, weights)
+    elif isinstance(outcome, TrialPause):
+        observer.paused(outcome)
     elif outcome is not None:
         observer.failed(with_advice(outcome))
 
@@ -225,6 +235,7 @@ def trial_input(
         gpu_context=gpu_context,
         checkpoint=checkpoint,
         stop=job.stops.get(trial.id),
+        pause=job.pauses.get(trial.id),
         twin=twin,
         draws=split.draws,
         checkpoint_every=job.checkpoint_every,

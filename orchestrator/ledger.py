@@ -26,7 +26,7 @@ from orchestrator.checkpoint import (
 )
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import RunDirectoryError
-from orchestrator.records import Cause, TrialFailure, TrialRecord, Weights
+from orchestrator.records import Cause, TrialFailure, TrialPause, TrialRecord, Weights
 from orchestrator.run_directory import RunDirectory
 from orchestrator.trials import Plan, Trial
 from orchestrator.weights_names import WEIGHTS_NAMES
@@ -145,7 +145,8 @@ class Ledger:
         path = self.directory.result_file(record.trial)
         envelope.write(path, record.to_json(), canonical=True)
         self.drop_checkpoint(record.trial)
-        # No harm where they stay: a record counts for more than a failure.
+        # No harm where they stay: a record counts for more than a failure or a pause.
+        _remove(self.directory.pause_file(record.trial))
         _remove(self.directory.failure_file(record.trial))
         _remove(self.directory.traceback_file(record.trial))
 
@@ -164,6 +165,15 @@ class Ledger:
         envelope.write(self.directory.failure_file(failure.trial), failure.to_json())
         if failure.cause is Cause.OWN:
             self.drop_checkpoint(failure.trial)
+
+    def pause(self, pause: TrialPause) -> None:
+        """Write how far a trial has come that waits; how it goes on, its checkpoint says.
+
+        Raises:
+            RunDirectoryError: it cannot be written.
+        """
+        self._make_folder(pause.trial)
+        envelope.write(self.directory.pause_file(pause.trial), pause.to_json(), canonical=True)
 
     def save_weights(self, weights: Weights) -> None:
         """Keep the weights of a trial that is about to be recorded.
@@ -220,10 +230,12 @@ class Ledger:
         _remove(self.checkpoint_file(trial))
 
     def drop_old_checkpoints(self, plan: Plan) -> None:
-        """Remove those of finished trials, which a kill between two writes can leave."""
+        """Remove those of trials given up, and of finished ones, which a kill can leave."""
         for trial in plan.every:
             path = self.checkpoint_file(trial.id)
-            if path.exists() and self.directory.record(trial) is not None:
+            if not path.exists():
+                continue
+            if trial.id in plan.pruned or self.directory.record(trial) is not None:
                 _remove(path)
 
     def records(self, plan: Plan) -> Iterator[TrialRecord]:

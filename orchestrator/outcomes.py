@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ from orchestrator.records import (
     Scores,
     Status,
     TrialFailure,
+    TrialPause,
     TrialRecord,
 )
 from orchestrator.run_directory import RunDirectory
@@ -64,11 +65,22 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One trial's outcome together with the record or failure that it was read from."""
+    """One trial's outcome together with the record or failure that it was read from.
+
+    Attributes:
+        pause: how far a trial came that was given up after some epochs.
+    """
 
     outcome: Outcome
-    record: TrialRecord | None
-    failure: TrialFailure | None
+    record: TrialRecord | None = None
+    failure: TrialFailure | None = None
+    pause: TrialPause | None = None
+
+    @property
+    def epochs(self) -> Sequence[EpochRow]:
+        """Every epoch of a trial that has finished or was given up."""
+        source = self.record or self.pause
+        return source.epochs if source else ()
 
 
 @dataclass(frozen=True)
@@ -149,14 +161,15 @@ def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
     for trial in plan.every:
         record = directory.record(trial)
         if record is not None:
-            yield Entry(_finished(trial, record, averages), record, None)
+            yield Entry(_finished(trial, record, averages), record)
             continue
         failure = directory.failure(trial)
-        if failure is None:
-            status = Status.PRUNED if trial.id in plan.pruned else Status.PENDING
-            yield Entry(Outcome(trial, status), None, None)
+        if failure is not None:
+            yield Entry(Outcome(trial, Status.FAILED, error=failure.error), failure=failure)
+        elif trial.id in plan.pruned:
+            yield Entry(Outcome(trial, Status.PRUNED), pause=directory.pause(trial))
         else:
-            yield Entry(Outcome(trial, Status.FAILED, error=failure.error), None, failure)
+            yield Entry(Outcome(trial, Status.PENDING))
 
 
 class RunningAverages:

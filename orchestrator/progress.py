@@ -32,7 +32,7 @@ class SweepState:
         plan: every trial, finished before or not.
         total: trials of this call.
         epochs_total: epochs of this call.
-        done: trials that finished in this call.
+        done: trials that finished in this call, or came as far as they are to for now.
         failed: trials that failed in this call.
         running: epochs done by running trial.
         epochs_done: epochs of this call, those of failed trials and before checkpoints too.
@@ -140,6 +140,12 @@ class SweepProgress:
         self.state.failed += 1
         self._line(f"{trial} failed: {error}", bad=True)
 
+    def paused(self, trial: str) -> None:
+        """A trial waits for those beside it."""
+        self._ended(trial, well=False)
+        self.state.done += 1
+        self._line(f"{trial} waits")
+
     def _ended(self, trial: str, *, well: bool) -> None:
         """Count the epochs that a trial was spared, by early stopping or an error, as done."""
         self.state.remaining.ended(trial, time.monotonic(), well=well)
@@ -183,9 +189,10 @@ def say(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
-def epochs_of(trials: Sequence[Trial]) -> dict[str, int]:
-    """Epochs by trial."""
-    return {trial.id: trial.configuration.epochs for trial in trials}
+def epochs_of(trials: Sequence[Trial], ends: Mapping[str, int]) -> dict[str, int]:
+    """Epochs by trial, its own or those after which it ends before."""
+    own = {trial.id: trial.configuration.epochs for trial in trials}
+    return {trial: min(epochs, ends.get(trial, epochs)) for trial, epochs in own.items()}
 
 
 def duration(seconds: float) -> str:

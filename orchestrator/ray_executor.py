@@ -67,7 +67,14 @@ from orchestrator.guard import Guard
 from orchestrator.head import knock, watched
 from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
 from orchestrator.provenance import usable_cores, visible_gpus
-from orchestrator.records import Cause, EpochRow, TrialFailure, TrialRecord, Weights
+from orchestrator.records import (
+    Cause,
+    EpochRow,
+    TrialFailure,
+    TrialPause,
+    TrialRecord,
+    Weights,
+)
 from orchestrator.retries import Retries, larger_share
 from orchestrator.session_folder import session_folder
 
@@ -445,7 +452,11 @@ class _Messenger(_NotKept, Callback):
                 self._work.observer.epoch(identity, row, seconds)
             if checkpoint is not None:
                 self._work.observer.checkpoint(checkpoint)
-            if isinstance(outcome, TrialRecord | TrialFailure):
+            if isinstance(outcome, TrialPause):
+                self._left(trial.config)
+                self._queue.ended(index)
+                tell(outcome, None, self._work.observer)
+            elif isinstance(outcome, TrialRecord | TrialFailure):
                 self._ended(trial.config, outcome, weights)
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
@@ -469,9 +480,7 @@ class _Messenger(_NotKept, Callback):
         weights: Weights | None = None,
     ) -> None:
         index = task["index"]
-        self.running.pop(index, None)
-        if task["last"] is not None:
-            task["last"].stored = None
+        self._left(task)
         known = self._retries.attempts.get(outcome.trial, 1)
         timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
         outcome = replace(outcome, timing=timing)
@@ -481,6 +490,12 @@ class _Messenger(_NotKept, Callback):
             return
         self._queue.ended(index)
         tell(outcome, weights, self._work.observer)
+
+    def _left(self, task: dict[str, Any]) -> None:
+        """A trial has no worker any more, and its checkpoint in the object store no use."""
+        self.running.pop(task["index"], None)
+        if task["last"] is not None:
+            task["last"].stored = None
 
     def _again(self, index: int, gpus: float, failure: TrialFailure) -> bool:
         """Queue a trial again if it may be; whether it may."""

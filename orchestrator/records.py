@@ -247,6 +247,32 @@ class TrialFailure:
 
 
 @dataclass(frozen=True, slots=True)
+class TrialPause:
+    """A trial that waits after some epochs: whether it goes on is decided by those beside it.
+
+    Attributes:
+        trial: its identity.
+        epochs: every epoch so far, in order.
+    """
+
+    trial: str
+    epochs: tuple[EpochRow, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The pause as JSON values; `from_json` reads it back equal."""
+        return {"trial": self.trial, "epochs": [_values(row) for row in self.epochs]}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> TrialPause:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError, TypeError: a field is missing, unknown or of the wrong form.
+        """
+        return cls(data["trial"], tuple(EpochRow(**row) for row in data["epochs"]))
+
+
+@dataclass(frozen=True, slots=True)
 class Weights:
     """The trained weights of a finished trial, at the epoch that `train.select` names.
 

@@ -177,6 +177,7 @@ def _trained(
     if isinstance(run.outcome, TrialFailure):
         _log.error("%s", run.outcome.traceback)
         raise TrainingError(f"refit of {name}: {run.outcome.error}")
+    assert isinstance(run.outcome, TrialRecord)
     assert run.weights is not None
     if run.weights.problem:
         raise TrainingError(f"refit of {name}: its weights cannot be kept: {run.weights.problem}")

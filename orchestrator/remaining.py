@@ -92,16 +92,24 @@ class Remaining:
         lock: held by whoever tells or asks.
     """
 
-    def __init__(self, trials: Sequence[Trial], costs: Costs, done: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        trials: Sequence[Trial],
+        costs: Costs,
+        done: Mapping[str, int],
+        ends: Mapping[str, int] | None = None,
+    ) -> None:
         """Begin with all trials waiting.
 
         Args:
             trials: in the order in which they start.
             costs: their seconds; what is learnt goes there.
             done: epochs that checkpoints spare, by the trial's identity.
+            ends: the epochs that a trial runs now, likewise, where not all of its own.
         """
         self.lock = threading.Lock()
         self._costs = costs
+        self._ends = ends or {}
         self._trials = {trial.id: trial for trial in trials}
         self._waiting = {trial.id: done.get(trial.id, 0) for trial in trials}
         self._running: dict[str, _Running] = {}
@@ -165,7 +173,7 @@ class Remaining:
 
     @_alone
     def ended(self, trial: str, now: float, *, well: bool) -> None:
-        """A trial came to its end."""
+        """A trial came to its end, or to where it waits: not `well`, as that says nothing of it."""
         run = self._running.pop(trial, None)
         self._waiting.pop(trial, None)
         if run is None:
@@ -199,15 +207,20 @@ class Remaining:
             self._free.popleft()
         beside = _middle(self._gaps) + _middle(self._beside)
         waiting = (
-            self._costs.seconds_left(self._trials[trial], done) + beside
-            for trial, done in self._waiting.items()
+            self._seconds_left(trial, done) + beside for trial, done in self._waiting.items()
         )
         running = (self._left(trial, run, now) for trial, run in self._running.items())
         return makespan(running, waiting, len(self._running) + len(self._free))
 
     def _left(self, trial: str, run: _Running, now: float) -> float:
-        left = self._costs.seconds_left(self._trials[trial], run.done)
-        return max(left - (now - run.reported), 0.0)
+        return max(self._seconds_left(trial, run.done) - (now - run.reported), 0.0)
+
+    def _seconds_left(self, trial: str, done: int) -> float:
+        known = self._trials[trial]
+        epochs = self._costs.epochs_left(known, done)
+        if trial in self._ends:
+            epochs = min(epochs, max(self._ends[trial] - done, 0))
+        return epochs * self._costs.epoch_seconds(known)
 
 
 def _middle(values: deque[float]) -> float:

@@ -10,7 +10,7 @@ from pathlib import Path
 from orchestrator import envelope
 from orchestrator.envelope import DamagedFileError
 from orchestrator.errors import DamagedPlanError
-from orchestrator.records import TrialFailure, TrialRecord
+from orchestrator.records import TrialFailure, TrialPause, TrialRecord
 from orchestrator.trials import Plan, Trial
 
 # What every sweep writes over, or removes from.
@@ -59,6 +59,10 @@ class RunDirectory:
     def failure_file(self, trial: str) -> Path:
         """The file that a trial has whose latest attempt failed."""
         return self.trial(trial) / "failure.json"
+
+    def pause_file(self, trial: str) -> Path:
+        """The file that a trial has which waits after some of its epochs, or was given up then."""
+        return self.trial(trial) / "pause.json"
 
     def checkpoint_file(self, trial: str) -> Path:
         """The file that a trial has which was running when it was last saved."""
@@ -139,6 +143,25 @@ class RunDirectory:
             _log.warning("%s: damaged, not used: %s", path, _first_line(error))
             return None
         return failure
+
+    def pause(self, trial: Trial) -> TrialPause | None:
+        """Where a trial waits or has waited, without regard to a record; None if it never did.
+
+        Raises:
+            RunDirectoryError: of another format version, or not readable.
+        """
+        path = self.pause_file(trial.id)
+        try:
+            fields = envelope.read(path)
+            if fields is None:
+                return None
+            pause = TrialPause.from_json(fields)
+            if pause.trial != trial.id:
+                raise DamagedFileError(f"it is of trial {pause.trial}")
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
+            return None
+        return pause
 
     def records(self, plan: Plan) -> Iterator[TrialRecord]:
         """The records of the finished trials in plan order, one in memory at a time.

@@ -39,7 +39,7 @@ from orchestrator.ledger import Ledger
 from orchestrator.outer_results import estimate
 from orchestrator.progress import SweepProgress, SweepState, epochs_of, say
 from orchestrator.provenance import capture, changes, runs, write_runs
-from orchestrator.records import EpochRow, TrialFailure, TrialRecord, Weights
+from orchestrator.records import EpochRow, TrialFailure, TrialPause, TrialRecord, Weights
 from orchestrator.remaining import Remaining
 from orchestrator.renewal import TableRenewal
 from orchestrator.run_directory import RunDirectory
@@ -286,6 +286,7 @@ class _Run:
             say(self.console, line)
         plan = self.experiment.plan
         self.ledger.write_plan(plan)
+        self.ledger.drop_old_checkpoints(plan)
         trackers.grow(plan)
         kept.grow(plan)
 
@@ -294,10 +295,9 @@ class _Run:
         self, job: Job, saved: Mapping[str, int], trackers: Tracking, kept: KeptWeights
     ) -> Iterator[_Writer]:
         """Who is told what happens while a job is run, and shows it."""
-        epochs = epochs_of(job.trials) | {
-            trial.id: job.stops[trial.id] for trial in job.trials if trial.id in job.stops
-        }
-        remaining = Remaining(job.trials, Costs(job.splits, self.course.costs), saved)
+        ends = {**job.stops, **job.pauses}
+        epochs = epochs_of(job.trials, ends)
+        remaining = Remaining(job.trials, Costs(job.splits, self.course.costs), saved, ends)
         total = sum(epochs.values())
         scores = dict(self.course.values)
         state = SweepState(self.experiment.plan, len(job.trials), total, remaining, scores=scores)
@@ -335,6 +335,7 @@ class _Run:
                 if twin.id not in self.course.values
             },
             stops=self.course.stops,
+            pauses=self.course.pauses,
             keep_weights=settings.execution.keep_weights != "none",
             more=self.course.grows,
         )
@@ -438,6 +439,12 @@ class _Writer:
         self.progress.failed(failure.trial, failure.error)
         self.trackers.failed(failure)
         self._ended()
+
+    def paused(self, pause: TrialPause) -> None:
+        self.ledger.pause(pause)
+        self.course.pause(pause)
+        _log.info("%s waits after %d epochs", pause.trial, len(pause.epochs))
+        self.progress.paused(pause.trial)
 
     def _ended(self) -> None:
         self.renewal.news()

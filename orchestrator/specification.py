@@ -125,15 +125,17 @@ class HalvingPruner(_Spec):
     """Keeps the best part of the configurations after some folds, and again after more.
 
     Successive halving (Jamieson and Talwalkar 2016, Non-stochastic best arm identification) with
-    folds for its resource.
+    folds for its resource, and before that the epochs on the first of them.
 
     Attributes:
-        folds: before the first comparison.
-        factor: one in so many configurations goes on, and the folds grow by as much.
+        folds: before the first comparison of whole trainings.
+        epochs: on these folds before the first comparison of all; null for whole trainings only.
+        factor: one in so many configurations goes on, and epochs and folds grow by as much.
     """
 
     name: Literal["halving"] = "halving"
     folds: Positive = 1
+    epochs: Positive | None = None
     factor: Annotated[int, Field(strict=True, ge=2, le=100)] = 2
 
 
@@ -141,13 +143,16 @@ class WilcoxonPruner(_Spec):
     """Gives up configurations that are shown to be worse than the best one so far, fold by fold.
 
     Attributes:
-        folds: before the first comparison.
+        folds: before the first comparison of whole trainings.
+        epochs: on these folds before the first comparison of all, and then twice as many each
+            time; null for whole trainings only.
         p: of the one-sided signed-rank test, at or below which a configuration is given up; with
             four folds it can be 0.0625 at best, with five 0.03125.
     """
 
     name: Literal["wilcoxon"] = "wilcoxon"
     folds: Positive = 2
+    epochs: Positive | None = None
     p: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)] = 0.1
 
 
@@ -173,7 +178,7 @@ class SearchSpec(_Spec):
         sampler: of Optuna.
         batch: points that Optuna suggests at once, before it knows how the first of them is.
         pruner: `halving`, `wilcoxon` or a mapping with such a `name`: gives configurations up
-            after some of their folds; null for none.
+            after some of their folds or epochs; null for none.
     """
 
     method: Literal["grid", "random", "optuna"] = "grid"

@@ -396,6 +396,11 @@ class _Reader:
         ):
             found, allowed = settings.search.pruner.name, "null with method optuna or nested folds"
             self.faults.append(self.source.fault(("search", "pruner"), found, allowed))
+        of_epochs = ("val_accuracy", "val_loss")
+        pruner, metric = settings.search.pruner, settings.search.metric
+        if pruner is not None and pruner.epochs is not None and metric not in of_epochs:
+            allowed = f"{' or '.join(of_epochs)}, which each epoch has, with search.pruner.epochs"
+            self.faults.append(self.source.fault(("search", "metric"), metric, allowed))
         if settings.search.method == "optuna" and settings.folds.protocol == "nested":
             allowed = "grid or random with protocol nested"
             self.faults.append(self.source.fault(("search", "method"), "optuna", allowed))

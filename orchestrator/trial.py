@@ -40,6 +40,7 @@ from orchestrator.records import (
     ParameterCount,
     Timing,
     TrialFailure,
+    TrialPause,
     TrialRecord,
     Weights,
 )
@@ -65,6 +66,7 @@ class TrialInput:
         gpu_context: bytes of a GPU that CUDA takes for a process; a share holds them too.
         checkpoint: where an earlier attempt was; None to begin at the first epoch.
         stop: run so many of the epochs only; None for all of them.
+        pause: wait after so many of them, to go on later; None to run on.
         twin: a trial of the same training that validates on `split.twin`.
         draws: the folds that the seeds derive from; None for the trial's own.
         checkpoint_every: epochs between two checkpoints.
@@ -82,6 +84,7 @@ class TrialInput:
     gpu_context: int = CONTEXT_BYTES
     checkpoint: Checkpoint | None = None
     stop: int | None = None
+    pause: int | None = None
     twin: Trial | None = None
     draws: tuple[int | None, int | None] | None = None
     checkpoint_every: int = 10
@@ -126,7 +129,8 @@ class TrialRun:
         self._twin_rows: list[EpochRow] = []
         self._fit: Fit | EstimatorFit | None = None
         self._parameters: ParameterCount | None = None
-        self._outcome: TrialRecord | TrialFailure | None = None
+        self._outcome: TrialRecord | TrialFailure | TrialPause | None = None
+        self._at_pause: Checkpoint | None = None
         self._device = torch.device("cpu")
         self._started = datetime.now(UTC).isoformat(timespec="microseconds")
         self._attempt_begin = self._begin = time.perf_counter()
@@ -135,8 +139,8 @@ class TrialRun:
         self._saved_epoch = 0
 
     @property
-    def outcome(self) -> TrialRecord | TrialFailure | None:
-        """The record or the failure; None while there is something to do."""
+    def outcome(self) -> TrialRecord | TrialFailure | TrialPause | None:
+        """The record, the failure or the pause; None while there is something to do."""
         return self._outcome
 
     def step(self) -> EpochRow | None:
@@ -180,6 +184,9 @@ class TrialRun:
         Returns:
             None where there is nothing new to save: between two due epochs, and after the end.
         """
+        if self._at_pause is not None:
+            last, self._at_pause = self._at_pause, None
+            return last
         fit = self._fit
         if not isinstance(fit, Fit) or self._outcome is not None:
             return None
@@ -187,11 +194,15 @@ class TrialRun:
         if fit.epoch // every <= self._saved_epoch // every:
             return None
         self._saved_epoch = fit.epoch
+        return self._checkpoint(fit, self._attempts)
+
+    def _checkpoint(self, fit: Fit, attempts: int) -> Checkpoint:
+        """One from which a further attempt goes on."""
         buffer = io.BytesIO()
-        torch.save(self._state(fit), buffer)
+        torch.save(self._state(fit, attempts), buffer)
         return Checkpoint(self._input.trial.id, fit.epoch, buffer.getvalue())
 
-    def _state(self, fit: Fit) -> dict[str, Any]:
+    def _state(self, fit: Fit, attempts: int) -> dict[str, Any]:
         return {
             "fit": fit.state_dict(),
             "rows": [asdict(row) for row in self._rows],
@@ -199,7 +210,7 @@ class TrialRun:
             "started": self._started,
             "wall_seconds": time.perf_counter() - self._begin,
             "train_seconds": self._train_seconds,
-            "attempts": self._attempts,
+            "attempts": attempts,
         }
 
     def _resume(self, fit: Fit, checkpoint: Checkpoint) -> None:
@@ -254,6 +265,10 @@ class TrialRun:
             self._twin_rows.append(self._fit.twin_row)
         if self._fit.finished:
             self._outcome = self._record(self._fit)
+        elif isinstance(self._fit, Fit) and self._fit.epoch == self._input.pause:
+            self._outcome = TrialPause(self._input.trial.id, tuple(self._rows))
+            # Going on is no further attempt.
+            self._at_pause = self._checkpoint(self._fit, self._attempts - 1)
         return row
 
     def _record(self, fit: Fit | EstimatorFit) -> TrialRecord:
@@ -426,6 +441,7 @@ def run_trial(
         row = run.step()
         if row is not None and on_epoch is not None:
             on_epoch(row)
+    assert not isinstance(run.outcome, TrialPause)
     return run.outcome
 
 

@@ -134,7 +134,7 @@ def _trials(plan: Plan) -> TrialTable:
 def _epochs() -> TrialTable:
     def rows(entry: Entry) -> Iterator[Row]:
         trial = entry.outcome.trial
-        for epoch in entry.record.epochs if entry.record else ():
+        for epoch in entry.epochs:
             yield (
                 trial.id,
                 *_place(trial),

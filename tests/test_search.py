@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from orchestrator import suggestions
 from orchestrator.experiment import load_dataset, make_experiment
-from orchestrator.pruning import stage
+from orchestrator.pruning import Known, stage
+from orchestrator.records import EpochRow
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
 from orchestrator.sweep import load_sweep
 
@@ -259,7 +260,7 @@ def test_only_equal_folds_are_compared(spec_of, tmp_path_factory, data, factor, 
     pruner = HalvingPruner(folds=first, factor=factor)
     values: dict[str, float | None] = {}
     for _ in range(10):
-        now = stage(plan, pruner, values, values.keys())
+        now = stage(plan, pruner, Known(values, values.keys()))
         waiting = [trial for trial in now.trials if trial.id not in values]
         # All that run now are on folds that every configuration left has in common.
         left = {trial.configuration.id for trial in now.trials}
@@ -289,7 +290,7 @@ def test_wilcoxon_gives_up_what_is_worse_on_every_fold(write_spec) -> None:
     spread = iter(range(1000))
     ran = 0
     while True:
-        now = stage(plan, pruner, values, values.keys())
+        now = stage(plan, pruner, Known(values, values.keys()))
         waiting = [t for t in now.trials if t.id not in values and t.id not in now.pruned]
         if not waiting:
             break
@@ -302,7 +303,7 @@ def test_wilcoxon_gives_up_what_is_worse_on_every_fold(write_spec) -> None:
     # Seeds are no further pairs: one-sided, two folds can give 1/4, three 1/8.
     assert given_up == {bad}
     assert ran == 2 * 8 + 6
-    assert not stage(plan, WilcoxonPruner(folds=2, p=0.01), {}, set()).pruned
+    assert not stage(plan, WilcoxonPruner(folds=2, p=0.01), Known({}, set())).pruned
 
 
 PRUNERS = [HalvingPruner(), WilcoxonPruner(folds=1, p=0.9)]
@@ -313,9 +314,9 @@ def test_a_fold_that_does_not_define_the_metric_gives_up_nobody(write_spec, prun
     plan = experiment(write_spec, folds={"protocol": "cross_validation"})
     first, second = ({trial.id for trial in plan.trials if trial.fold == fold} for fold in (1, 2))
     values: dict[str, float | None] = dict.fromkeys(first)
-    assert not stage(plan, pruner, values, first).pruned
+    assert not stage(plan, pruner, Known(values, first)).pruned
     values |= dict(zip(sorted(second), (0.1, 0.5, 0.1), strict=True))
-    now = stage(plan, pruner, values, first | second)
+    now = stage(plan, pruner, Known(values, first | second))
     left = {trial.configuration.id for trial in plan.trials if trial.id not in now.pruned}
     assert sorted(second)[1].partition("-t")[0] in left
 
@@ -323,9 +324,172 @@ def test_a_fold_that_does_not_define_the_metric_gives_up_nobody(write_spec, prun
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_where_all_have_failed_the_other_folds_are_run(write_spec, pruner) -> None:
     plan = experiment(write_spec)
-    now = stage(plan, pruner, {}, {trial.id for trial in plan.trials if trial.fold == 2})
+    settled = {trial.id for trial in plan.trials if trial.fold == 2}
+    now = stage(plan, pruner, Known({}, settled))
     assert not now.pruned
     assert {trial.fold for trial in now.trials} == {2, 3}
+
+
+EARLY = {"pruner": {"name": "halving", "epochs": 1, "folds": 2}, "metric": "val_loss"}
+
+
+def epochs_by_trial(run_dir: Path) -> dict[str, list[dict[str, str]]]:
+    found: dict[str, list[dict[str, str]]] = {}
+    for row in rows(run_dir, "epochs"):
+        found.setdefault(row["trial"], []).append(row)
+    return found
+
+
+def chosen_loss(epochs: list[dict[str, str]], select: str) -> float:
+    """Of the last epoch, or of the most accurate one, then of the lowest loss."""
+    best = min(epochs, key=lambda row: (-float(row["val_accuracy"]), float(row["val_loss"])))
+    return float((best if select == "best" else epochs[-1])["val_loss"])
+
+
+def halved(losses: dict[str, float]) -> set[str]:
+    last = sorted(losses.values())[-(-len(losses) // 2) - 1]
+    return {configuration for configuration in losses if losses[configuration] <= last}
+
+
+@pytest.mark.parametrize("select", ["best", "last"])
+def test_halving_over_epochs_compares_equal_folds_after_equal_epochs(
+    run, write_spec, select
+) -> None:
+    changes = grid([0.05, 1e-6, 0.01, 0.002, 2e-6])
+    changes["train"] |= {"epochs": 5, "select": select}
+    full, _ = run(write_spec(**changes), name="full")
+    out, said = run(write_spec(**changes, search=EARLY), name="halved")
+    curves = epochs_by_trial(full)
+    place = {row["trial"]: (row["configuration"], row["fold"]) for row in rows(full, "trials")}
+    left, reached = {configuration for configuration, _ in place.values()}, {}
+    # On the first two folds after 1, 2 and 4 epochs, and at their end.
+    for epochs in (1, 2, 4, 5):
+        losses = dict.fromkeys(left, 0.0)
+        for trial, (configuration, fold) in place.items():
+            if configuration in left and fold in ("2", "3"):
+                losses[configuration] += chosen_loss(curves[trial][:epochs], select)
+                reached[trial] = epochs
+        left = halved(losses)
+    reached |= {trial: 5 for trial, (c, fold) in place.items() if c in left and fold == "4"}
+    found = epochs_by_trial(out)
+    assert {trial: len(epochs) for trial, epochs in found.items()} == reached
+    assert all(found[trial] == curves[trial][:n] for trial, n in reached.items())
+    status = {row["trial"]: row["status"] for row in rows(out, "trials")}
+    assert {t for t in status if status[t] == "finished"} == {t for t in reached if reached[t] == 5}
+    assert set(status.values()) == {"finished", "pruned"}
+    assert f"{sum(one == 'pruned' for one in status.values())} more were pruned" in said
+    assert {row["attempts"] for row in rows(out, "timings")} == {"1"}
+    assert not list(out.rglob("checkpoint.pt"))
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("storage", [False, True])
+def test_pauses_on_workers_are_as_in_one_process(
+    run, write_spec, tables_of, ray_address, tmp_path, storage
+) -> None:
+    changes = grid(RATES, search=EARLY)
+    changes["train"] |= {"epochs": 3}
+    serial, _ = run(write_spec(**changes), name="serial")
+    if storage:
+        changes["execution"] = {"storage": str(tmp_path)}
+    parallel, _ = run(write_spec(**changes), "--address", ray_address, name="parallel")
+    assert tables_of(parallel) == tables_of(serial)
+    assert not list(tmp_path.rglob("*.pt"))
+
+
+@pytest.mark.parametrize("lost", ["result.json", "pause.json"])
+def test_a_sweep_with_pauses_is_continued(run, write_spec, tables_of, lost) -> None:
+    changes = grid(RATES, search=EARLY)
+    changes["train"] |= {"epochs": 3}
+    spec = write_spec(**changes)
+    out, _ = run(spec)
+    tables = tables_of(out)
+    finished = {path: path.stat().st_mtime_ns for path in out.glob("trials/*/result.json")}
+    gone = next(out.glob(f"trials/*/{lost}"))
+    gone.unlink()
+    run(spec)
+    assert tables_of(out) == tables
+    for path in finished.keys() - {gone}:
+        assert path.stat().st_mtime_ns == finished[path]
+
+
+def test_what_fails_after_a_pause_does_not_change_who_went_on(run, write_spec, tmp_path) -> None:
+    (tmp_path / "later.py").write_text(
+        "from torch import nn\n\n"
+        "class Later(nn.Module):\n"
+        "    def __init__(self, inputs, classes, ends):\n"
+        "        super().__init__()\n"
+        "        self.layer, self.ends = nn.Linear(inputs, classes), ends\n"
+        "        self.register_buffer('passes', self.layer.bias.new_zeros(()))\n"
+        "    def forward(self, x):\n"
+        "        if self.training:\n"
+        "            self.passes += 1\n"
+        "            assert self.passes < self.ends, 'later'\n"
+        "        return self.layer(x.flatten(1))\n\n"
+        "def build(input_shape, classes, ends):\n"
+        "    return Later(input_shape[0] * input_shape[1], classes, ends)\n"
+    )
+    model = {"name": "later:build", "params": {"ends": {"grid": [4, 99]}}}
+    changes = grid([0.01, 0.001, 0.0001], model=model, search=EARLY | {"metric": "val_accuracy"})
+    changes["train"] |= {"epochs": 3}
+    spec = write_spec(**changes)
+    out, _ = run(spec, code=1)
+    status = {row["trial"]: row["status"] for row in rows(out, "trials")}
+    assert "failed" in status.values()
+    run(spec, "--executor", "serial", "--keep-failed", code=1)
+    assert {row["trial"]: row["status"] for row in rows(out, "trials")} == status
+    run(spec, code=1)
+    assert {row["trial"]: row["status"] for row in rows(out, "trials")} == status
+
+
+def test_a_metric_that_epochs_lack_cannot_be_compared_after_epochs(foldgrid, write_spec) -> None:
+    result = foldgrid("plan", write_spec(**grid(RATES, search=EARLY | {"metric": "val_f1"})))
+    assert result.code == 2
+    assert "search.metric: found val_f1; allowed val_accuracy or val_loss" in result.err
+
+
+@given(data=st.data(), first=st.integers(1, 4), folds=st.integers(1, 3), wilcoxon=st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_all_that_are_compared_have_equal_epochs(
+    spec_of, tmp_path_factory, data, first, folds, wilcoxon
+) -> None:
+    def write(**changes: Any) -> Path:
+        from orchestrator.yaml_source import dump
+
+        path = tmp_path_factory.getbasetemp() / "pauses.yaml"
+        path.write_text(dump(spec_of(**changes)), encoding="utf-8")
+        return path
+
+    plan = experiment(write)
+    accuracy = st.sampled_from([0.1, 0.2, 0.3])
+    epochs = plan.configurations[0].epochs
+    curves = {
+        trial.id: [EpochRow(i, 0.1, 1.0, 0.5, 1.0, data.draw(accuracy)) for i in range(epochs)]
+        for trial in plan.trials
+    }
+    kind = WilcoxonPruner if wilcoxon else HalvingPruner
+    pruner = kind(folds=folds, epochs=first)
+    values: dict[str, float | None] = {}
+    seen: dict[str, list[EpochRow]] = {}
+    for _ in range(20):
+        now = stage(plan, pruner, Known(values, values.keys(), seen))
+        until = now.epochs or epochs
+        waiting = [t for t in now.trials if len(seen.get(t.id, [])) < until]
+        if not waiting:
+            break
+        left = {trial.configuration.id for trial in now.trials}
+        assert {(t.configuration.id, t.fold) for t in now.trials} == {
+            (c, t.fold) for c in left for t in now.trials
+        }
+        for trial in waiting:
+            seen[trial.id] = curves[trial.id][:until]
+            if until == epochs:
+                values[trial.id] = max(row.val_accuracy or 0.0 for row in curves[trial.id])
+    else:
+        raise AssertionError("it does not end")
+    assert values.keys() | now.pruned == curves.keys()
+    assert not values.keys() & now.pruned
+    assert any(all(t.id in values for t in trials) for trials in plan.trials_of.values())
 
 
 def test_what_has_failed_is_not_counted_as_pruned(run, write_spec, tmp_path) -> None:
