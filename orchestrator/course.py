@@ -79,15 +79,20 @@ class Course:
         return chosen or search.method == "optuna"
 
     @property
-    def total(self) -> int:
-        """How many trials there will be, as far as that is known."""
+    def to_come(self) -> int:
+        """How many trials there will be that are not in the plan yet."""
         experiment = self.experiment
         settings = experiment.sweep.settings
-        total = len(self.plan.trials) + len(experiment.outer) * settings.repeats
+        trials = len(experiment.outer) * settings.repeats - len(self.plan.outer)
         if settings.search.method == "optuna":
             left = (settings.search.samples or 0) - len(experiment.sweep.suggestions)
-            total += left * len(experiment.splits) * settings.repeats
-        return total - len(self.plan.pruned)
+            trials += left * len(experiment.splits) * settings.repeats
+        return trials
+
+    @property
+    def total(self) -> int:
+        """How many trials there will be, as far as that is known."""
+        return len(self.plan.every) + self.to_come - len(self.plan.pruned)
 
     def leave_out(self, bad: Sequence[tuple[Clip, str]]) -> None:
         """Make the experiment anew without these clips."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,6 +62,25 @@ class Experiment:
     def split_of(self) -> dict[tuple[int | None, int | None], Split]:
         """The splits by `(test fold, validation fold)`."""
         return {(split.test_fold, split.fold): split for split in self.splits + self.outer}
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know before anything runs, a line each."""
+        return (*self.sweep.warnings, *self.leaks, *self._undefined())
+
+    def _undefined(self) -> Iterator[str]:
+        """Validation folds on which no configuration has the metric that all are ranked by."""
+        if self.plan.metric != "val_auroc":
+            return
+        classes = self.dataset.classes
+        for split in self.splits:
+            there = {self.dataset.clips[i].label for i in split.val}
+            absent = [name for label, name in enumerate(classes) if label not in there]
+            if absent:
+                yield (
+                    f"search.metric: val_auroc is not defined on fold {split.fold}, which has no"
+                    f" clip of {', '.join(absent)}: no configuration will have a rank"
+                )
 
     @property
     def document(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def as_values(experiment: Experiment, capacity: Capacity, time: Forecast) -> dic
         "finished": time.finished,
         "whole_seconds": time.whole_seconds,
         "left_seconds": time.left_seconds,
-        "warnings": [*experiment.sweep.warnings, *experiment.leaks],
+        "warnings": list(experiment.warnings),
     }
 
 
@@ -95,7 +95,7 @@ def as_lines(
         f"a trial: {capacity.cpu:g} CPU, {_gpu(capacity)} at once on this machine"
         f" ({capacity.cores} cores, {capacity.gpus} GPUs)",
         _time(experiment, capacity, time, run_dir),
-        *(f"warning: {line}" for line in (*experiment.sweep.warnings, *experiment.leaks)),
+        *(f"warning: {line}" for line in experiment.warnings),
     ]
 
 

@@ -8,7 +8,7 @@ import shlex
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -237,13 +237,13 @@ class _Run:
         before = runs(run_dir)
         for line in changes(before[-1], now) if before else []:
             _log.warning(f"not as in the last run on this directory: {line}")
-        for line in (*experiment.sweep.warnings, *experiment.leaks):
+        for line in experiment.warnings:
             _log.warning(line)
         near = experiment.plan.near_duplicates
         leakage.warn(experiment.dataset.clips, near, leakage.TABLE)
         write_runs(run_dir, [*before, now.to_json()])
         write_specification(run_dir, experiment.document)
-        self.ledger.write_plan(experiment.plan)
+        self.ledger.write_plan(replace(experiment.plan, to_come=self.course.to_come))
 
     def _say(self, pending: Sequence[Trial]) -> None:
         plan, done = self.experiment.plan, len(self.course.values)
@@ -285,7 +285,7 @@ class _Run:
             _log.info("%s", line)
             say(self.console, line)
         plan = self.experiment.plan
-        self.ledger.write_plan(plan)
+        self.ledger.write_plan(replace(plan, to_come=self.course.to_come))
         self.ledger.drop_old_checkpoints(plan)
         trackers.grow(plan)
         kept.grow(plan)

@@ -71,7 +71,7 @@ class Run:
         run = cls(
             path=path,
             plan=plan,
-            total=len(plan.every) - len(plan.pruned),
+            total=len(plan.every) - len(plan.pruned) + plan.to_come,
             finished=len(done),
             failed=int((trials["status"] == Status.FAILED).sum()),
             pruned=int((trials["status"] == Status.PRUNED).sum()),

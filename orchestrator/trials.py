@@ -234,6 +234,7 @@ class Plan:
         outer: with protocol `nested`, the trials of the configurations that were chosen, by test
             fold and seed; empty until then.
         pruned: trials that are not run, by their identity; see `search.pruner`.
+        to_come: how many more trials there will be at most, which results are yet to choose.
         suggestions: with `search.method: optuna`, those that have been made, in order.
         merged: how many equal configurations were merged.
         protocol: `folds.protocol`, what folds are for.
@@ -253,6 +254,7 @@ class Plan:
     protocol: Protocol = "held_out"
     outer: tuple[Trial, ...] = ()
     pruned: frozenset[str] = frozenset()
+    to_come: int = 0
     suggestions: tuple[Suggestion, ...] = ()
     leakage_allowed: bool = False
     specification: str = ""
@@ -314,6 +316,7 @@ class Plan:
             "trials": rows(self.trials),
             "outer": rows(self.outer),
             "pruned": [trial.id for trial in self.trials if trial.id in self.pruned],
+            "to_come": self.to_come,
             "suggestions": [suggestion.to_json() for suggestion in self.suggestions],
         }
 
@@ -339,6 +342,7 @@ class Plan:
             outer=outer,
             pruned=frozenset(data.get("pruned", [])),
             suggestions=tuple(map(Suggestion.from_json, data.get("suggestions", []))),
+            to_come=data.get("to_come", 0),
             merged=data["merged"],
             protocol=data.get("protocol", "held_out"),
             leakage_allowed=data["leakage_allowed"],

@@ -532,6 +532,20 @@ def test_repeats_run_other_seeds_and_name_them(foldgrid, write_spec, tmp_path: P
     assert header == "Metric,Fold 2 Seed 5,Fold 2 Seed 6,Fold 3 Seed 5,Fold 3 Seed 6"
 
 
+def test_a_metric_that_a_fold_does_not_define_is_said_before_anything_starts(
+    foldgrid, write_spec, clips: Path, tmp_path: Path
+) -> None:
+    lines = (clips / "manifest.csv").read_text().splitlines()
+    kept = [line for line in lines if not line.startswith("ticks/3-")]
+    manifest = tmp_path / "manifest.csv"
+    manifest.write_text("\n".join(kept) + "\n")
+    data = {"dataset": "manifest", "manifest": str(manifest), "root": str(clips)}
+    result = foldgrid("plan", write_spec(data=data, search={"metric": "val_auroc"}))
+    assert result.code == 0, result.err
+    assert "val_auroc is not defined on fold 3, which has no clip of ticks" in result.out
+    assert "not defined" not in foldgrid("plan", write_spec(data=data)).out
+
+
 def test_a_cache_that_cannot_be_is_said_before_anything_starts(
     foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

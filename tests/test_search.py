@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestrator import suggestions
+from orchestrator import read_run, suggestions
 from orchestrator.experiment import load_dataset, make_experiment
 from orchestrator.pruning import Known, stage
 from orchestrator.records import EpochRow
@@ -87,6 +87,16 @@ def test_more_suggestions_keep_those_before(run, write_spec) -> None:
     after = {row["trial"] for row in rows(more, "trials")}
     assert before < after
     assert len(after) == 8
+
+
+def test_what_is_yet_to_be_suggested_is_not_done(run, write_spec, tmp_path) -> None:
+    write_factory(tmp_path / "ending.py", "width", "os.kill(os.getpid(), 2)")
+    model = {"name": "ending:build", "params": {"width": {"randint": [1, 99]}}}
+    spec = write_spec(**OPTUNA | {"model": model, "folds": {"test": 1, "validate": [2]}})
+    out, _ = run(spec, code=130)
+    assert [row["status"] for row in rows(out, "trials")] == ["finished"]
+    found = read_run(out)
+    assert (found.finished, found.total, found.exit_code) == (1, 4, 1)
 
 
 def test_a_failed_suggestion_does_not_end_the_search(run, write_spec, tmp_path) -> None:
