@@ -207,10 +207,19 @@ def duration(seconds: float) -> str:
 def counted(
     console: Console, title: str, total: int, noun: str = "clips"
 ) -> Iterator[Callable[[int, int], None]]:
-    """A bar for a countable piece of work; one line before it where there is no terminal."""
+    """A bar for a countable piece of work; where there is no terminal, a line.
+
+    What is yielded takes how much is done and of how much. The line comes with the first call:
+    what need not be done, as features that are in the cache, is not announced.
+    """
     if not console.is_terminal:
-        say(console, f"{title}: {total} {noun}")
-        yield lambda done, of: None
+        lines = iter([f"{title}: {total} {noun}"])
+
+        def show(done: int, of: int) -> None:
+            for line in lines:
+                say(console, line)
+
+        yield show
         return
     bar = _bar(console)
     task = bar.add_task(title, total=total)

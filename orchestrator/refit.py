@@ -164,6 +164,7 @@ def _trained(
     name, total = given.trial.configuration.id, given.stop or 0
     run = TrialRun(replace(given, checkpoint=_last(path, given)))
     with counted(console, f"training {name}", total, "epochs") as show:
+        show(0, total)
         while run.outcome is None:
             row = run.step()
             if row is not None:

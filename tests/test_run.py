@@ -546,6 +546,17 @@ def test_a_metric_that_a_fold_does_not_define_is_said_before_anything_starts(
     assert "not defined" not in foldgrid("plan", write_spec(data=data)).out
 
 
+def test_extraction_is_announced_where_there_is_any(
+    foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOLDGRID_CACHE", str(tmp_path / "cache"))
+    spec = write_spec()
+    first = foldgrid("features", spec)
+    assert "extracting log_mel: 36 clips" in first.out + first.err
+    again = foldgrid("features", spec)
+    assert "extracting" not in again.out + again.err
+
+
 def test_a_cache_that_cannot_be_is_said_before_anything_starts(
     foldgrid, write_spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
