@@ -82,9 +82,9 @@ def predict(
     from orchestrator.session import warned
 
     kind = _kind(model)
-    refuse_clips(clips)
     with warned(stderr_console(quiet=False)):
         trained = find_model(run_dir.absolute(), kind, configuration)
+    refuse_clips(clips)
     # Not before: it imports PyTorch.
     from orchestrator.classifier import Classifier
 
