@@ -22,7 +22,10 @@ _MEANINGS = {
     "trials.csv": _OF_TRIALS,
     "hyperparameters.csv": _OF_TRIALS,
     "run_summary_*.csv": f"{_OF_TRIALS}; Average Val Acc is a running mean over trials",
-    "epochs.csv": "each of one trial after one epoch; test only with train.test_every_epoch",
+    "epochs.csv": (
+        "each of one trial after one epoch, of those given up too; test only with"
+        " train.test_every_epoch"
+    ),
     "predictions.csv": _ANSWERS,
     "confusion_matrices.csv": _ANSWERS,
     "best_hyperparameters*.csv": "none: the parameters of the best mean {metric}",

@@ -19,6 +19,7 @@ are compared on the others. P values are adjusted (Holm) over all configurations
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -95,7 +96,8 @@ class ConfigurationStatistics:
     Attributes:
         scores: the metric that configurations are ranked by.
         folds: number of validation folds with a score.
-        over_folds: the mean over folds as if these were independent; None with fewer than two.
+        over_folds: the mean over folds as if these were independent; None with fewer than two, and
+            where a fold lacks seeds that another has: the mean of the tables is another one then.
         pooled: its answers to clips; None without any.
         against_best: None for the best itself and where no trial pairs.
     """
@@ -157,12 +159,14 @@ def compare(plan: Plan, values: Mapping[str, float | None], answers: RightAnswer
 def _statistics(
     scores: ConfigurationScores, best: Best | None, answers: RightAnswers
 ) -> ConfigurationStatistics:
-    means = _fold_means((f.trial.fold, f.value) for f in scores.folds if f.value is not None)
+    valued = [(f.trial.fold, f.value) for f in scores.folds if f.value is not None]
+    means = _fold_means(valued)
+    evenly = len(set(Counter(fold for fold, _ in valued).values())) == 1
     compared = best is not None and best.configuration.id != scores.configuration.id
     return ConfigurationStatistics(
         scores=scores,
         folds=len(means),
-        over_folds=estimate(means),
+        over_folds=estimate(means) if evenly else None,
         pooled=answers.pooled(fold.trial for fold in scores.folds),
         against_best=_against(best, scores, answers) if best and compared else None,
     )

@@ -326,6 +326,19 @@ class TestComparisons:
         assert rows.loc[other, "pairs"] == 2
         assert "on the 2 finished folds" in rows.loc[other, "sentence"]
 
+    def test_a_missing_seed_leaves_no_interval_beside_the_mean(self, tmp_path: Path) -> None:
+        plan = sweep(configurations=3, seeds=2)
+        by_configuration = [
+            [i for i, t in enumerate(plan.trials) if t.configuration is c]
+            for c in plan.configurations
+        ]
+        # One seed of one fold; both seeds of another fold.
+        run(tmp_path, plan, left_out=[by_configuration[1][0], *by_configuration[2][:2]])
+        rows = table(tmp_path, "comparisons")
+        assert rows["t_low"].isna().to_list() == [False, True, False]
+        even = rows[rows["t_low"].notna()]
+        assert ((even["t_low"] + even["t_high"]) / 2).to_list() == pytest.approx(even["mean"])
+
     def test_before_any_configuration_is_complete(self, tmp_path: Path) -> None:
         plan = sweep(configurations=2)
         run(tmp_path, plan, left_out=[0, 1, 2, 5, 7])
