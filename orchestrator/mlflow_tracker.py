@@ -9,8 +9,10 @@ import statistics
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from orchestrator import atomic
 from orchestrator.csv_files import text
 from orchestrator.records import EpochRow
 from orchestrator.tracker_spec import MlflowSpec
@@ -41,7 +43,7 @@ def connect(spec: MlflowSpec, plan: Plan, folder: Path, sweep: str) -> MlflowTra
         # Forty lines on how a database is made.
         logging.getLogger(name).setLevel(logging.WARNING)
     elsewhere = spec.uri or os.environ.get("MLFLOW_TRACKING_URI")
-    client = MlflowClient(tracking_uri=elsewhere or f"sqlite:///{folder / 'mlflow.db'}")
+    client = MlflowClient(tracking_uri=elsewhere or _database(folder))
     name = spec.experiment or plan.name
     found = client.get_experiment_by_name(name)
     if found is not None:
@@ -50,6 +52,22 @@ def connect(spec: MlflowSpec, plan: Plan, folder: Path, sweep: str) -> MlflowTra
         artifacts = None if elsewhere else (folder / "artifacts").as_uri()
         experiment = client.create_experiment(name, artifact_location=artifacts)
     return MlflowTracker(client, experiment, plan, sweep)
+
+
+def _database(folder: Path) -> str:
+    """The address of the run directory's own database, which is there as a whole or not at all.
+
+    MLflow makes one in many steps over a second or two, and cannot go on from half of them.
+    """
+    from mlflow.tracking import MlflowClient
+
+    path = folder / "mlflow.db"
+    if not path.exists():
+        with TemporaryDirectory() as name:
+            made = Path(name) / path.name
+            MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+            atomic.write_bytes(path, made.read_bytes())
+    return f"sqlite:///{path}"
 
 
 class MlflowTracker:

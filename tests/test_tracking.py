@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -304,6 +308,27 @@ class TestWhatGoesWrong:
             ended = self._run(spec_of, tmp_path, uri)
         assert ended.exit_code == 0
         assert "tracker mlflow: does not answer" in capfd.readouterr().err
+
+    def test_a_database_is_never_there_in_part(self, spec_of: Spec, tmp_path: Path) -> None:
+        pytest.importorskip("mlflow")
+        path, ended = tmp_path / "run/trackers/mlflow/mlflow.db", threading.Event()
+
+        def first_seen() -> set[str]:
+            while not path.exists() and not ended.is_set():
+                time.sleep(0.001)
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as database:
+                return {name for (name,) in database.execute("select name from sqlite_master")}
+
+        with ThreadPoolExecutor(1) as pool:
+            seen = pool.submit(first_seen)
+            try:
+                spec = spec_of(trackers=["mlflow"], folds={"test": 1, "validate": [2]})
+                run(spec, tmp_path / "run", executor="serial", quiet=True)
+            finally:
+                ended.set()
+        with closing(sqlite3.connect(path)) as database:
+            made = {name for (name,) in database.execute("select name from sqlite_master")}
+        assert seen.result() == made
 
     @staticmethod
     def _run(spec_of: Spec, tmp_path: Path, uri: str) -> Run:
