@@ -90,6 +90,11 @@ class Course:
         return trials
 
     @property
+    def grown(self) -> Plan:
+        """The plan as it is to be kept."""
+        return replace(self.plan, to_come=self.to_come)
+
+    @property
     def total(self) -> int:
         """How many trials there will be, as far as that is known."""
         return len(self.plan.every) + self.to_come - len(self.plan.pruned)
@@ -136,22 +141,16 @@ class Course:
 
     def due(self) -> list[Trial]:
         """The trials that can run now, of two that are one training the first."""
-        stage = self.plan.every if self._stage is None else self._stage.trials
-        pending = {
-            trial.id
-            for trial in stage
-            if trial.id not in self.values and trial.id not in self.failed
-            if not self._waits(trial)
-        }
+        stage, known = self._stage or Stage(self.plan.every, None, frozenset()), self._so_far
+        pending = {trial.id for trial in stage.trials if known.lacks(trial, stage.epochs)}
         # One that is left over where the other has finished or failed is trained alone.
         first = {twin.id: trial for trial, twin in self.twins.items() if trial in pending}
         wanted = {first.get(trial, trial) for trial in pending}
         return [trial for trial in self.plan.every if trial.id in wanted]
 
-    def _waits(self, trial: Trial) -> bool:
-        """Whether a trial is as far as the stage goes."""
-        epochs = None if self._stage is None else self._stage.epochs
-        return epochs is not None and len(self._curves.get(trial.id, ())) >= epochs
+    @property
+    def _so_far(self) -> Known:
+        return Known(self.values, self.values.keys() | self.failed, self._curves)
 
     @property
     def _pruner(self) -> Pruner | None:
@@ -163,8 +162,7 @@ class Course:
 
     def _prune(self, pruner: Pruner) -> list[str]:
         before = self.plan.pruned
-        known = Known(self.values, self.values.keys() | self.failed, self._curves)
-        self._stage = stage(self.plan, pruner, known)
+        self._stage = stage(self.plan, pruner, self._so_far)
         self.experiment = replace(
             self.experiment, plan=replace(self.plan, pruned=self._stage.pruned)
         )

@@ -145,13 +145,14 @@ class SerialExecutor:
 
     def run(self, stages: Stages, stop: threading.Event) -> None:
         """Run the trials in the order of their jobs; see `Executor`."""
+        retries: Retries | None = None
         for job, observer in stages:
-            _run_job(job, observer, stop)
+            retries = retries or Retries(job.max_failures)
+            _run_job(job, observer, stop, retries)
 
 
-def _run_job(job: Job, observer: Observer, stop: threading.Event) -> None:
+def _run_job(job: Job, observer: Observer, stop: threading.Event, retries: Retries) -> None:
     gpus = gpus_alone(job.resources)
-    retries = Retries(job.max_failures)
     waiting = deque(job.trials)
     while waiting and not stop.is_set():
         trial = waiting.popleft()

@@ -14,6 +14,7 @@ from orchestrator.document import digest
 from orchestrator.errors import SpecificationError
 from orchestrator.folds import FoldError, Split, assign_folds, leaks, make_splits, outer_splits
 from orchestrator.nested import twins
+from orchestrator.pruning import doubts
 from orchestrator.sweep import Sweep
 from orchestrator.trials import ClipRow, Plan, Trial
 
@@ -66,7 +67,11 @@ class Experiment:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the user should know before anything runs, a line each."""
-        return (*self.sweep.warnings, *self.leaks, *self._undefined())
+        pruner = self.sweep.settings.search.pruner
+        return (
+            *(*self.sweep.warnings, *self.leaks, *dict.fromkeys(self._undefined())),
+            *(doubts(self.plan, pruner) if pruner else ()),
+        )
 
     def _undefined(self) -> Iterator[str]:
         """Validation folds on which no configuration has the metric that all are ranked by."""

@@ -58,7 +58,8 @@ def forecast(experiment: Experiment, ledger: Ledger, workers: int | None) -> For
     if not costs.measured or workers is None:
         return Forecast(len(finished) if costs.measured else 0, None, None)
     trials = _trainings(experiment)
-    pending = [trial for trial in trials if trial.id not in finished]
+    given_up = _given_up(ledger)
+    pending = [trial for trial in trials if trial.id not in finished.keys() | given_up]
     return Forecast(
         finished=len(finished),
         whole_seconds=_seconds(trials, costs, {}, workers),
@@ -101,6 +102,14 @@ def _finished(experiment: Experiment, ledger: Ledger) -> dict[str, Trial]:
     begun = {folder.name for folder in (directory.path / "trials").iterdir()}
     trials = (trial for trial in experiment.plan.trials if trial.id in begun)
     return {trial.id: trial for trial in trials if directory.result_file(trial.id).exists()}
+
+
+def _given_up(ledger: Ledger) -> frozenset[str]:
+    try:
+        stored = ledger.read_plan()
+    except RunDirectoryError:
+        return frozenset()
+    return frozenset() if stored is None else stored.pruned
 
 
 def _sample(finished: Iterable[Trial]) -> list[Trial]:

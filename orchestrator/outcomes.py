@@ -163,11 +163,11 @@ def read_entries(directory: RunDirectory, plan: Plan) -> Iterator[Entry]:
         if record is not None:
             yield Entry(_finished(trial, record, averages), record)
             continue
-        failure = directory.failure(trial)
-        if failure is not None:
-            yield Entry(Outcome(trial, Status.FAILED, error=failure.error), failure=failure)
-        elif trial.id in plan.pruned:
+        if trial.id in plan.pruned:
+            # It may have failed in an earlier call, before what made it fail was mended.
             yield Entry(Outcome(trial, Status.PRUNED), pause=directory.pause(trial))
+        elif (failure := directory.failure(trial)) is not None:
+            yield Entry(Outcome(trial, Status.FAILED, error=failure.error), failure=failure)
         else:
             yield Entry(Outcome(trial, Status.PENDING))
 

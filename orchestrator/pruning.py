@@ -14,7 +14,7 @@ from itertools import groupby
 from orchestrator.configuration_scores import ConfigurationScores, configuration_scores, sort_key
 from orchestrator.records import EpochRow
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
-from orchestrator.trials import Plan, Trial
+from orchestrator.trials import Configuration, Plan, Trial
 from orchestrator.verdict import folds_of
 
 Pruner = HalvingPruner | WilcoxonPruner
@@ -49,17 +49,20 @@ class Known:
     settled: Set[str]
     epochs: Mapping[str, Sequence[EpochRow]] = field(default_factory=dict)
 
-    def waits(self, trial: Trial, epochs: int | None) -> bool:
-        """Whether it is still to come to so many epochs, or to its end."""
+    def lacks(self, trial: Trial, epochs: int | None) -> bool:
+        """Whether a trial is still to come to so many epochs, or to its end."""
         return trial.id not in self.settled and not self._has(trial, epochs)
 
-    def values_after(self, epochs: int | None, plan: Plan) -> Mapping[str, float | None]:
-        """What each trial would score had its training ended there."""
+    def values_after(
+        self, epochs: int | None, trials: Sequence[Trial], metric: str
+    ) -> Mapping[str, float | None]:
+        """What these trials would score had their training ended there."""
         if epochs is None:
             return self.values
         return {
-            trial.id: _value(self.epochs[trial.id][:epochs], trial, plan.metric)
-            for trial in plan.trials
+            trial.id: _value(self.epochs[trial.id][:epochs], trial, metric)
+            for trial in trials
+            # One that early stopping has ended would be no other after more epochs.
             if trial.id in self.values or self._has(trial, epochs)
         }
 
@@ -74,6 +77,12 @@ class _Rung:
     folds: int
     epochs: int | None
 
+    def compares(self, configuration: Configuration) -> bool:
+        """Whether a configuration has so many epochs; what is fitted in one go has none."""
+        if self.epochs is None:
+            return True
+        return configuration.train is not None and configuration.epochs >= self.epochs
+
 
 def stage(plan: Plan, pruner: Pruner, known: Known) -> Stage:
     """The folds to run next; none that is not settled where the sweep is at its end.
@@ -87,28 +96,55 @@ def stage(plan: Plan, pruner: Pruner, known: Known) -> Stage:
         known: of the trials so far.
     """
     folds = [tuple(group) for _, group in groupby(plan.trials, lambda t: (t.test_fold, t.fold))]
-    left = set(plan.trials_of)
-    *rungs, whole = _rungs(pruner, plan, len(folds))
-    for rung in [*rungs, whole]:
-        of_rung = [trial for fold in folds[: rung.folds] for trial in fold]
-        trials = tuple(trial for trial in of_rung if trial.configuration.id in left)
-        if rung is whole or any(known.waits(trial, rung.epochs) for trial in trials):
-            break
-        scores = _scores(plan, trials, known.values_after(rung.epochs, plan))
+    left = plan.configurations
+    for rung in _rungs(pruner, plan, len(folds)):
+        compared = {one.id for one in left if rung.compares(one)}
+        if len(compared) < 2:
+            continue
+        of_rung = (trial for fold in folds[: rung.folds] for trial in fold)
+        trials = tuple(trial for trial in of_rung if trial.configuration.id in compared)
+        if any(known.lacks(trial, rung.epochs) for trial in trials):
+            return Stage(trials, rung.epochs, _pruned(plan, left, known.settled))
+        scores = _scores(plan, trials, known.values_after(rung.epochs, trials, plan.metric))
         # Where all have failed, or no fold so far defines the metric, nothing is known of any.
         if scores:
-            left = set(_kept(pruner, scores, plan.mode))
-    return Stage(trials, rung.epochs, _pruned(plan, left, known.settled))
+            kept = set(_kept(pruner, scores, plan.mode))
+            left = tuple(one for one in left if one.id in kept or one.id not in compared)
+    going = {one.id for one in left}
+    trials = tuple(trial for trial in plan.trials if trial.configuration.id in going)
+    return Stage(trials, None, _pruned(plan, left, known.settled))
+
+
+def doubts(plan: Plan, pruner: Pruner) -> list[str]:
+    """Why a pruner will not do what it is there for, a line each."""
+    folds = len({(trial.test_fold, trial.fold) for trial in plan.trials})
+    most = max(one.epochs for one in plan.configurations)
+    found = []
+    if pruner.epochs is not None and pruner.epochs >= most:
+        found.append(f"search.pruner.epochs: nothing is compared after {pruner.epochs} of {most}")
+    if isinstance(pruner, WilcoxonPruner):
+        first, last = min(pruner.folds, folds), folds - 1
+        for count, when in ((last, ""), (first, " before the end of a training")):
+            # The least that the test can give, where one is better on every fold.
+            if 2.0**-count > pruner.p and (count == last or pruner.epochs is not None):
+                found.append(
+                    f"search.pruner: over {count} folds the test gives p of {2.0**-count:g} at"
+                    f" best, above {pruner.p:g}: nothing will be given up{when}"
+                )
+                break
+    return found
 
 
 def _rungs(pruner: Pruner, plan: Plan, folds: int) -> list[_Rung]:
-    """When configurations are compared: by more and more epochs, then folds; at last the end."""
-    first, most = min(pruner.folds, folds), max(c.epochs for c in plan.configurations)
-    growth = 2 if isinstance(pruner, WilcoxonPruner) else pruner.factor
-    by_epochs = [_Rung(first, epochs) for epochs in _growing(pruner.epochs or most, growth, most)]
+    """When configurations are compared: by more and more epochs, then by more and more folds."""
+    first, most = min(pruner.folds, folds), max(one.epochs for one in plan.configurations)
     every_fold = isinstance(pruner, WilcoxonPruner)
+    growth = 2 if isinstance(pruner, WilcoxonPruner) else pruner.factor
     counts = range(first, folds) if every_fold else _growing(first, growth, folds)
-    return [*by_epochs, *(_Rung(count, None) for count in counts), _Rung(folds, None)]
+    by_folds = [_Rung(count, None) for count in counts]
+    if pruner.epochs is None:
+        return by_folds
+    return [*(_Rung(first, epochs) for epochs in _growing(pruner.epochs, growth, most)), *by_folds]
 
 
 def _growing(first: int, factor: int, end: int) -> Sequence[int]:
@@ -123,12 +159,16 @@ def _growing(first: int, factor: int, end: int) -> Sequence[int]:
 def _value(rows: Sequence[EpochRow], trial: Trial, metric: str) -> float | None:
     """At the epoch that `train.select` would name among these."""
     train = trial.configuration.train
-    if train is None or train.select == "last":
-        chosen = rows[-1]
-    else:
-        chosen = min(rows, key=lambda row: (-(row.val_accuracy or 0.0), row.val_loss or 0.0))
+    assert train is not None
+    chosen = min(rows, key=_place) if train.select == "best" else rows[-1]
     value: float | None = getattr(chosen, metric)
     return value
+
+
+def _place(row: EpochRow) -> tuple[float, float]:
+    assert row.val_accuracy is not None
+    assert row.val_loss is not None
+    return -row.val_accuracy, row.val_loss
 
 
 def _scores(
@@ -175,8 +215,9 @@ def _not_worse(
     return kept
 
 
-def _pruned(plan: Plan, alive: Set[str], settled: Set[str]) -> frozenset[str]:
+def _pruned(plan: Plan, left: Sequence[Configuration], settled: Set[str]) -> frozenset[str]:
     """What has failed has been run: it counts as failed."""
+    alive = {configuration.id for configuration in left}
     return frozenset(
         trial.id
         for trial in plan.trials

@@ -454,6 +454,7 @@ class _Messenger(_NotKept, Callback):
                 self._work.observer.checkpoint(checkpoint)
             if isinstance(outcome, TrialPause):
                 self._left(trial.config)
+                self._retries.paused(identity)
                 self._queue.ended(index)
                 tell(outcome, None, self._work.observer)
             elif isinstance(outcome, TrialRecord | TrialFailure):

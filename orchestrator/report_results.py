@@ -31,9 +31,9 @@ _BESIDE = ("val_accuracy", "val_f1", "val_loss")
 
 def state_view(standing: Standing) -> StateView:
     """How far the sweep is, and when it ran."""
-    counts, total = standing.counts, len(standing.plan.every)
+    counts, total = standing.counts, len(standing.plan.every) + standing.plan.to_come
     done, failed = counts.get(Status.FINISHED, 0), counts.get(Status.FAILED, 0)
-    pending = counts.get(Status.PENDING, 0)
+    pending = standing.to_go
     sentence = f"{done:,} of {counted(total, 'trial')} finished"
     if failed:
         sentence += f", {failed:,} failed"
@@ -49,7 +49,8 @@ def _word(standing: Standing, pending: int, failed: int) -> str:
         return "running"
     if not pending:
         return "finished with failures" if failed else "finished"
-    return "interrupted" if pending < len(standing.plan.every) else "not started"
+    begun = any(standing.counts.get(status) for status in Status if status is not Status.PENDING)
+    return "interrupted" if begun else "not started"
 
 
 def _times(standing: Standing) -> str:

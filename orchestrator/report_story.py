@@ -137,7 +137,7 @@ def commands(standing: Standing) -> tuple[Command, ...]:
     """What to type, in the folder that the run directory lies in."""
     name = standing.source.directory.path.name or "RUN_DIR"
     spec = f"{name}/spec.yaml"
-    left = standing.counts.get(Status.PENDING, 0) + standing.counts.get(Status.FAILED, 0)
+    left = standing.to_go + standing.counts.get(Status.FAILED, 0)
     again = ("Repeat everything in a new run directory", ["run", spec, "--out", f"{name}-again"])
     goes_on = (f"Run the {counted(left, 'trial')} left", ["run", spec, "--out", name])
     renew = ("Make the tables, the plots and this page again", ["report", name])

@@ -25,6 +25,10 @@ class Retries:
         """Count a start."""
         self.attempts[trial] = self.attempts.get(trial, 0) + 1
 
+    def paused(self, trial: str) -> None:
+        """Take a start back: what goes on after a pause is the same attempt."""
+        self.attempts[trial] -= 1
+
     def again(self, trial: str, cause: Cause, gpus: float = 0.0) -> bool:
         """Whether a trial that ended so is started again; counts it where it counts.
 

@@ -6,9 +6,9 @@ import logging
 import os
 import shlex
 import threading
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -243,7 +243,7 @@ class _Run:
         leakage.warn(experiment.dataset.clips, near, leakage.TABLE)
         write_runs(run_dir, [*before, now.to_json()])
         write_specification(run_dir, experiment.document)
-        self.ledger.write_plan(replace(experiment.plan, to_come=self.course.to_come))
+        self.ledger.write_plan(self.course.grown)
 
     def _say(self, pending: Sequence[Trial]) -> None:
         plan, done = self.experiment.plan, len(self.course.values)
@@ -284,8 +284,8 @@ class _Run:
         for line in news:
             _log.info("%s", line)
             say(self.console, line)
-        plan = self.experiment.plan
-        self.ledger.write_plan(replace(plan, to_come=self.course.to_come))
+        plan = self.course.grown
+        self.ledger.write_plan(plan)
         self.ledger.drop_old_checkpoints(plan)
         trackers.grow(plan)
         kept.grow(plan)
@@ -311,6 +311,7 @@ class _Run:
                 renewal,
                 trackers,
                 {trial.id for trial in job.trials},
+                job.pauses.keys(),
             )
 
     def _job(self, ordered: list[Trial], arrays: dict[FeatureSpec, FeatureArray]) -> Job:
@@ -354,7 +355,7 @@ class _Run:
     def _result(self, summary: Summary) -> Run:
         return Run(
             path=self.ledger.run_dir,
-            plan=self.experiment.plan,
+            plan=self.course.grown,
             total=self.course.total,
             finished=len(summary.results.finished),
             failed=len(summary.results.failed),
@@ -371,7 +372,8 @@ class _Run:
 class _Writer:
     """The observer that writes: records to the ledger at once, tables now and then.
 
-    What is in the ledger is safe; only then trackers are told.
+    What is in the ledger is safe; only then trackers are told. Of trials that are to wait they are
+    told when these have finished: most are given up, and a tracker keeps files open for each.
     """
 
     ledger: Ledger
@@ -381,16 +383,19 @@ class _Writer:
     renewal: TableRenewal
     trackers: Tracking
     unstarted: set[str]
+    pausing: Set[str]
 
     def started(self, trial: str, epoch: int) -> None:
         self.unstarted.discard(trial)
         _log.info("%s %s", trial, f"goes on from epoch {epoch}" if epoch else "begins")
         self.progress.started(trial, epoch)
-        self.trackers.started(trial, epoch)
+        if trial not in self.pausing:
+            self.trackers.started(trial, epoch)
 
     def epoch(self, trial: str, row: EpochRow, seconds: float) -> None:
         self.progress.epoch(trial, row, seconds)
-        self.trackers.epoch(trial, row)
+        if trial not in self.pausing:
+            self.trackers.epoch(trial, row)
 
     def checkpoint(self, checkpoint: Checkpoint) -> None:
         self.ledger.save_checkpoint(checkpoint)

@@ -95,7 +95,7 @@ class Run:
 
     @cached_property
     def epochs(self) -> pd.DataFrame:
-        """A row an epoch of a finished trial: the learning curves."""
+        """A row an epoch of a trial that has finished or was given up: the learning curves."""
         return self.table("epochs")
 
     @cached_property

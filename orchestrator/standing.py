@@ -52,6 +52,11 @@ class Standing:
         """Trials by status."""
         return Counter(row.status for row in self.source.trials + self.source.outer)
 
+    @property
+    def to_go(self) -> int:
+        """Trials that are still to be run, those included that results are yet to choose."""
+        return self.counts.get(Status.PENDING, 0) + self.plan.to_come
+
     @cached_property
     def scores(self) -> tuple[ConfigurationScores, ...]:
         """Of every configuration, in plan order."""

@@ -196,13 +196,20 @@ class TrialRun:
         self._saved_epoch = fit.epoch
         return self._checkpoint(fit, self._attempts)
 
-    def _checkpoint(self, fit: Fit, attempts: int) -> Checkpoint:
-        """One from which a further attempt goes on."""
+    def _pause(self, fit: Fit | EstimatorFit) -> None:
+        """Wait, with a checkpoint from which this attempt goes on, and not a further one."""
+        assert isinstance(fit, Fit)
+        self._outcome = TrialPause(self._input.trial.id, tuple(self._rows))
+        seconds = time.perf_counter() - self._attempt_begin
+        self._at_pause = self._checkpoint(fit, self._attempts - 1, seconds)
+
+    def _checkpoint(self, fit: Fit, attempts: int, seconds: float = 0.0) -> Checkpoint:
+        """From which one goes on that adds itself to the attempts and has used up the seconds."""
         buffer = io.BytesIO()
-        torch.save(self._state(fit, attempts), buffer)
+        torch.save(self._state(fit, attempts, seconds), buffer)
         return Checkpoint(self._input.trial.id, fit.epoch, buffer.getvalue())
 
-    def _state(self, fit: Fit, attempts: int) -> dict[str, Any]:
+    def _state(self, fit: Fit, attempts: int, seconds: float) -> dict[str, Any]:
         return {
             "fit": fit.state_dict(),
             "rows": [asdict(row) for row in self._rows],
@@ -211,6 +218,7 @@ class TrialRun:
             "wall_seconds": time.perf_counter() - self._begin,
             "train_seconds": self._train_seconds,
             "attempts": attempts,
+            "attempt_seconds": seconds,
         }
 
     def _resume(self, fit: Fit, checkpoint: Checkpoint) -> None:
@@ -228,6 +236,7 @@ class TrialRun:
         self._begin -= state["wall_seconds"]
         self._train_seconds += state["train_seconds"]
         self._attempts = state["attempts"] + 1
+        self._attempt_begin -= state.get("attempt_seconds", 0.0)
         self._saved_epoch = fit.epoch
 
     def _seconds_left(self) -> float | None:
@@ -249,7 +258,7 @@ class TrialRun:
                 importlib.import_module("torch._dynamo")
         self._attempt_begin = time.perf_counter()
 
-    def _advance(self) -> EpochRow:
+    def _advance(self) -> EpochRow | None:
         if self._fit is None:
             trained = self._input.trial.configuration.train is not None
             self._device = choose_device(self._input.gpus if trained else 0)
@@ -257,18 +266,28 @@ class TrialRun:
         with self._working():
             if self._fit is None:
                 self._fit = self._begun()
-            row = self._fit.run_epoch()
-        if isinstance(self._fit, EstimatorFit):
-            self.remark = self._fit.remark
-        self._rows.append(row)
-        if self._fit.twin_row is not None:
-            self._twin_rows.append(self._fit.twin_row)
-        if self._fit.finished:
+            # A checkpoint may be that far, where what was to be recorded of it was lost.
+            row = None if self._waits(self._fit) else self._run_epoch(self._fit)
+        if self._waits(self._fit):
+            self._pause(self._fit)
+        elif self._fit.finished:
             self._outcome = self._record(self._fit)
-        elif isinstance(self._fit, Fit) and self._fit.epoch == self._input.pause:
-            self._outcome = TrialPause(self._input.trial.id, tuple(self._rows))
-            # Going on is no further attempt.
-            self._at_pause = self._checkpoint(self._fit, self._attempts - 1)
+        return row
+
+    def _waits(self, fit: Fit | EstimatorFit) -> bool:
+        """Whether the trial has come to its pause, unless that is its end."""
+        pause = self._input.pause
+        if pause is None or isinstance(fit, EstimatorFit):
+            return False
+        return fit.epoch >= pause and not fit.finished
+
+    def _run_epoch(self, fit: Fit | EstimatorFit) -> EpochRow:
+        row = fit.run_epoch()
+        if isinstance(fit, EstimatorFit):
+            self.remark = fit.remark
+        self._rows.append(row)
+        if fit.twin_row is not None:
+            self._twin_rows.append(fit.twin_row)
         return row
 
     def _record(self, fit: Fit | EstimatorFit) -> TrialRecord:

@@ -233,7 +233,7 @@ class Plan:
         trials: ordered by test fold, validation fold, configuration, seed.
         outer: with protocol `nested`, the trials of the configurations that were chosen, by test
             fold and seed; empty until then.
-        pruned: trials that are not run, by their identity; see `search.pruner`.
+        pruned: trials that are not run, or not to their end, by identity; see `search.pruner`.
         to_come: how many more trials there will be at most, which results are yet to choose.
         suggestions: with `search.method: optuna`, those that have been made, in order.
         merged: how many equal configurations were merged.

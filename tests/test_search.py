@@ -14,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orchestrator import read_run, suggestions
+from orchestrator.errors import RunDirectoryError
 from orchestrator.experiment import load_dataset, make_experiment
+from orchestrator.ledger import Ledger
 from orchestrator.pruning import Known, stage
-from orchestrator.records import EpochRow
+from orchestrator.records import EpochRow, TrialPause
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
 from orchestrator.sweep import load_sweep
 
@@ -340,6 +342,7 @@ def test_where_all_have_failed_the_other_folds_are_run(write_spec, pruner) -> No
     assert {trial.fold for trial in now.trials} == {2, 3}
 
 
+RATE = {"optimizer": {"name": "sgd", "lr": {"grid": [0.1, 0.01]}}}
 EARLY = {"pruner": {"name": "halving", "epochs": 1, "folds": 2}, "metric": "val_loss"}
 
 
@@ -404,7 +407,50 @@ def test_pauses_on_workers_are_as_in_one_process(
         changes["execution"] = {"storage": str(tmp_path)}
     parallel, _ = run(write_spec(**changes), "--address", ray_address, name="parallel")
     assert tables_of(parallel) == tables_of(serial)
+    assert {row["attempts"] for row in rows(parallel, "timings")} == {"1"}
     assert not list(tmp_path.rglob("*.pt"))
+
+
+def test_a_kill_between_a_checkpoint_and_its_pause_changes_nothing(
+    run, write_spec, tables_of, monkeypatch
+) -> None:
+    changes = grid(RATES, search=EARLY)
+    changes["train"] |= {"epochs": 3}
+    spec = write_spec(**changes)
+    whole, _ = run(spec, name="whole")
+    pruned = [row["trial"] for row in rows(whole, "trials") if row["status"] == "pruned"]
+    lost = next(trial for trial in pruned if (whole / "trials" / trial / "pause.json").exists())
+    pause = Ledger.pause
+
+    def full(ledger: Ledger, one: TrialPause) -> None:
+        if one.trial == lost:
+            raise RunDirectoryError("the disk is full")
+        pause(ledger, one)
+
+    monkeypatch.setattr(Ledger, "pause", full)
+    out, _ = run(spec, code=1)
+    assert (out / "trials" / lost / "checkpoint.pt").exists()
+    monkeypatch.setattr(Ledger, "pause", pause)
+    run(spec)
+    assert tables_of(out) == tables_of(whole)
+
+
+def test_a_pause_gives_no_further_time(run, write_spec, tmp_path) -> None:
+    write_factory(tmp_path / "slow.py", "width", "import time; time.sleep(0.4)")
+    source = (tmp_path / "slow.py").read_text()
+    slow = source.replace("nn.Flatten()", "Slow()") + (
+        "\n\nclass Slow(nn.Flatten):\n"
+        "    def forward(self, x):\n"
+        "        import time\n"
+        "        time.sleep(0.4 if self.training else 0)\n"
+        "        return super().forward(x)\n"
+    )
+    (tmp_path / "slow.py").write_text(slow)
+    changes = grid([0.01, 0.02], model={"name": "slow:build", "params": {"width": 1}}, search=EARLY)
+    changes["train"] |= {"epochs": 4, "batch_size": 64}
+    changes |= {"folds": {"test": 1, "validate": [2]}, "execution": {"trial_timeout": 1.5}}
+    out, _ = run(write_spec(**changes), code=1)
+    assert any("TrialTimeout" in row["error"] for row in rows(out, "trials"))
 
 
 @pytest.mark.parametrize("lost", ["result.json", "pause.json"])
@@ -452,6 +498,34 @@ def test_what_fails_after_a_pause_does_not_change_who_went_on(run, write_spec, t
     assert {row["trial"]: row["status"] for row in rows(out, "trials")} == status
 
 
+def test_an_estimator_is_compared_with_whole_trainings_only(run, write_spec) -> None:
+    changes = grid([0.01, 1e-6], search={"pruner": {"name": "halving", "epochs": 1, "folds": 3}})
+    changes["train"] |= {"epochs": 5}
+    changes["model"] = {"grid": [{"name": "cnn1d"}, {"name": "sklearn:DummyClassifier"}]}
+    out, _ = run(write_spec(**changes))
+    status = {(row["configuration"], row["fold"]): row["status"] for row in rows(out, "trials")}
+    assert {s for (c, _), s in status.items() if "Dummy" in c} == {"finished"}
+    assert {s for (c, _), s in status.items() if "Dummy" not in c} == {"finished", "pruned"}
+
+
+@pytest.mark.parametrize(
+    ("pruner", "said"),
+    [
+        ({"name": "halving", "epochs": 2}, "nothing is compared after 2 of 2"),
+        ({"name": "wilcoxon", "epochs": 1}, "over 2 folds the test gives p of 0.25 at best"),
+        ({"name": "wilcoxon", "p": 0.01}, "over 2 folds the test gives p of 0.25 at best"),
+        ({"name": "wilcoxon", "p": 0.3}, ""),
+        ("halving", ""),
+    ],
+)
+def test_a_pruner_that_can_do_nothing_is_named(foldgrid, write_spec, pruner, said) -> None:
+    result = foldgrid("plan", write_spec(**grid(RATES, search={"pruner": pruner})))
+    assert result.code == 0, result.err
+    warned = [line for line in result.out.splitlines() if "search.pruner" in line]
+    assert len(warned) == bool(said)
+    assert said in "".join(warned)
+
+
 def test_a_metric_that_epochs_lack_cannot_be_compared_after_epochs(foldgrid, write_spec) -> None:
     result = foldgrid("plan", write_spec(**grid(RATES, search=EARLY | {"metric": "val_f1"})))
     assert result.code == 2
@@ -470,31 +544,40 @@ def test_all_that_are_compared_have_equal_epochs(
         path.write_text(dump(spec_of(**changes)), encoding="utf-8")
         return path
 
-    plan = experiment(write)
+    plan = experiment(write, train=GRID["train"] | {"epochs": {"grid": [2, 3, 5]}} | RATE)
     accuracy = st.sampled_from([0.1, 0.2, 0.3])
-    epochs = plan.configurations[0].epochs
     curves = {
-        trial.id: [EpochRow(i, 0.1, 1.0, 0.5, 1.0, data.draw(accuracy)) for i in range(epochs)]
+        trial.id: [
+            EpochRow(i, 0.1, 1.0, 0.5, 1.0, data.draw(accuracy))
+            for i in range(trial.configuration.epochs)
+        ]
         for trial in plan.trials
     }
     kind = WilcoxonPruner if wilcoxon else HalvingPruner
     pruner = kind(folds=folds, epochs=first)
     values: dict[str, float | None] = {}
     seen: dict[str, list[EpochRow]] = {}
-    for _ in range(20):
+    pruned: frozenset[str] = frozenset()
+    compared = {trial.id for trial in plan.trials}
+    for _ in range(40):
         now = stage(plan, pruner, Known(values, values.keys(), seen))
-        until = now.epochs or epochs
-        waiting = [t for t in now.trials if len(seen.get(t.id, [])) < until]
+        until = {t.id: now.epochs or t.configuration.epochs for t in now.trials}
+        waiting = [t for t in now.trials if len(seen.get(t.id, [])) < until[t.id]]
+        # Nobody is given up but by what was run just before.
+        given_up = {t.configuration.id for t in plan.trials if t.id in now.pruned - pruned}
+        assert given_up <= {t.configuration.id for t in plan.trials if t.id in compared}
         if not waiting:
             break
+        pruned, compared = now.pruned, set(until)
         left = {trial.configuration.id for trial in now.trials}
         assert {(t.configuration.id, t.fold) for t in now.trials} == {
             (c, t.fold) for c in left for t in now.trials
         }
+        assert all(t.configuration.epochs >= until[t.id] for t in now.trials)
         for trial in waiting:
-            seen[trial.id] = curves[trial.id][:until]
-            if until == epochs:
-                values[trial.id] = max(row.val_accuracy or 0.0 for row in curves[trial.id])
+            seen[trial.id] = curves[trial.id][: until[trial.id]]
+            if len(seen[trial.id]) == trial.configuration.epochs:
+                values[trial.id] = max(row.val_accuracy or 0.0 for row in seen[trial.id])
     else:
         raise AssertionError("it does not end")
     assert values.keys() | now.pruned == curves.keys()

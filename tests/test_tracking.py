@@ -147,14 +147,15 @@ READERS: dict[str, Read] = {
 
 
 def check(run_dir: Path, tracker: str) -> None:
-    """Every trial once, in the group of its configuration, with all that the tables say."""
+    """Every finished trial once, grouped by configuration, with all that the tables say."""
     found = READERS[tracker](run_dir)
     ended = read_run(run_dir)
     logged = dict(found)
-    assert sorted(name for name, _ in found) == sorted(ended.trials["trial"])
+    finished = ended.trials[ended.trials["status"] != "pruned"]
+    assert sorted(name for name, _ in found) == sorted(finished["trial"])
     epochs = ended.epochs.groupby("trial")
     values = {c.id: c.parameters for c in ended.plan.configurations}
-    for row in ended.trials.to_dict("records"):
+    for row in finished.to_dict("records"):
         one = logged[row["trial"]]
         assert one.group == row["configuration"]
         assert one.status == "FINISHED"
@@ -279,6 +280,15 @@ class TestMlflow:
             assert sorted(r.info.status for r in runs) == ["FAILED", "FINISHED"]
             (failed,) = (r for r in runs if r.info.status == "FAILED")
             assert failed.data.tags["error"] == ended.trials["error"].dropna().iloc[0]
+
+
+def test_a_trial_that_waits_is_logged_when_it_has_finished(spec_of: Spec, tmp_path: Path) -> None:
+    search = {"pruner": {"name": "halving", "epochs": 1, "folds": 2}}
+    spec = spec_of(trackers=["tensorboard"], search=search)
+    spec["train"]["epochs"] = 3
+    ended = run(spec, tmp_path / "run", executor="serial", quiet=True)
+    assert (ended.finished, ended.pruned) == (2, 2)
+    check(ended.path, "tensorboard")
 
 
 class TestWhatGoesWrong:
