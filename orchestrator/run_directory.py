@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from orchestrator import envelope
 from orchestrator.envelope import DamagedFileError
@@ -15,6 +16,8 @@ from orchestrator.trials import Plan, Trial
 
 # What every sweep writes over, or removes from.
 _WRITTEN = ("spec.yaml", "environment.json", "tables", "plots", "report.html")
+
+_Found = TypeVar("_Found", TrialRecord, TrialFailure, TrialPause)
 
 _log = logging.getLogger(__name__)
 
@@ -110,20 +113,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: of another format version, or not readable.
         """
-        path = self.result_file(trial.id)
-        try:
-            fields = envelope.read(path)
-            if fields is None:
-                return None
-            record = TrialRecord.from_json(fields)
-            if record.trial != trial.id:
-                raise DamagedFileError(f"it is of trial {record.trial}")
-            if all(row.epoch != record.epoch for row in record.epochs):
-                raise DamagedFileError(f"it lacks epoch {record.epoch}")
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
-            return None
-        return record
+        return self._read(self.result_file(trial.id), trial, _record)
 
     def failure(self, trial: Trial) -> TrialFailure | None:
         """The latest failure of a trial, without regard to a record; None where there is none.
@@ -131,18 +121,11 @@ class RunDirectory:
         Raises:
             RunDirectoryError: of another format version, or not readable.
         """
-        path = self.failure_file(trial.id)
-        try:
-            fields = envelope.read(path)
-            if fields is None:
-                return None
-            failure = TrialFailure.from_json(fields, self._traceback(trial))
-            if failure.trial != trial.id:
-                raise DamagedFileError(f"it is of trial {failure.trial}")
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
-            return None
-        return failure
+
+        def parse(fields: dict[str, Any]) -> TrialFailure:
+            return TrialFailure.from_json(fields, self._traceback(trial))
+
+        return self._read(self.failure_file(trial.id), trial, parse)
 
     def pause(self, trial: Trial) -> TrialPause | None:
         """Where a trial waits or has waited, without regard to a record; None if it never did.
@@ -150,18 +133,7 @@ class RunDirectory:
         Raises:
             RunDirectoryError: of another format version, or not readable.
         """
-        path = self.pause_file(trial.id)
-        try:
-            fields = envelope.read(path)
-            if fields is None:
-                return None
-            pause = TrialPause.from_json(fields)
-            if pause.trial != trial.id:
-                raise DamagedFileError(f"it is of trial {pause.trial}")
-        except (KeyError, TypeError, ValueError) as error:
-            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
-            return None
-        return pause
+        return self._read(self.pause_file(trial.id), trial, TrialPause.from_json)
 
     def records(self, plan: Plan) -> Iterator[TrialRecord]:
         """The records of the finished trials in plan order, one in memory at a time.
@@ -174,11 +146,34 @@ class RunDirectory:
             if record is not None:
                 yield record
 
+    def _read(
+        self, path: Path, trial: Trial, parse: Callable[[dict[str, Any]], _Found]
+    ) -> _Found | None:
+        """What a file says of a trial; None where there is none, or it is damaged."""
+        try:
+            fields = envelope.read(path)
+            if fields is None:
+                return None
+            found = parse(fields)
+            if found.trial != trial.id:
+                raise DamagedFileError(f"it is of trial {found.trial}")
+        except (KeyError, TypeError, ValueError) as error:
+            _log.warning("%s: damaged, not used: %s", path, _first_line(error))
+            return None
+        return found
+
     def _traceback(self, trial: Trial) -> str:
         try:
             return self.traceback_file(trial.id).read_text(encoding="utf-8", errors="replace")
         except OSError:
             return ""
+
+
+def _record(fields: dict[str, Any]) -> TrialRecord:
+    record = TrialRecord.from_json(fields)
+    if all(row.epoch != record.epoch for row in record.epochs):
+        raise DamagedFileError(f"it lacks epoch {record.epoch}")
+    return record
 
 
 def _first_line(error: Exception) -> str:

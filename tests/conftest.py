@@ -18,6 +18,8 @@ import soundfile
 from orchestrator import cli
 from orchestrator.yaml_source import dump
 
+pytest.register_assert_rewrite("predicted")
+
 collect_ignore = ["benchmarks"]
 """Scripts, run by tests as a user runs them."""
 

@@ -14,7 +14,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import sklearn
-from predicted import CLASSES, PROBABILITIES, SERIAL, best_of, chances, predictions, read, table
+from predicted import (
+    PROBABILITIES,
+    SERIAL,
+    best_of,
+    chances,
+    check_ensemble,
+    predictions,
+    read,
+    table,
+)
 from sklearn.utils import all_estimators
 
 from models.estimator import EstimatorError, check_estimator, make_estimator
@@ -111,14 +120,7 @@ class TestPredict:
     def test_the_ensemble_is_the_mean_over_the_folds_of_the_best(
         self, foldgrid, run_dir: Path, clips: Path
     ) -> None:
-        test = predictions(run_dir, "test")
-        own = test[test.trial.str.startswith(best_of(run_dir))]
-        expected = own.groupby("clip")[PROBABILITIES].mean()
-        assert len(own) == 2 * len(expected) == 18
-        rows = table(foldgrid("predict", run_dir, *(clips / p for p in expected.index)).out)
-        found = np.array([chances(row) for row in rows])
-        assert np.allclose(found, expected.to_numpy(), atol=1e-12, rtol=0)
-        assert [row["predicted"] for row in rows] == [CLASSES[i] for i in found.argmax(axis=1)]
+        check_ensemble(foldgrid, run_dir, clips)
 
     def test_a_long_file_has_windows(self, run_dir: Path, clips: Path) -> None:
         whole, *windows = load_model(run_dir).predict([clips / "low" / "1-0.wav"], hop=0.5)

@@ -18,7 +18,17 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from predicted import CLASSES, PROBABILITIES, SERIAL, best_of, chances, predictions, read, table
+from predicted import (
+    CLASSES,
+    PROBABILITIES,
+    SERIAL,
+    best_of,
+    chances,
+    check_ensemble,
+    predictions,
+    read,
+    table,
+)
 from rich.console import Console
 
 from features.recording import Recording
@@ -109,14 +119,7 @@ class TestPredict:
     def test_the_ensemble_is_the_mean_over_the_folds_of_the_best(
         self, foldgrid, run_dir: Path, clips: Path
     ) -> None:
-        test = predictions(run_dir, "test")
-        own = test[test.trial.str.startswith(best_of(run_dir))]
-        expected = own.groupby("clip")[PROBABILITIES].mean()
-        assert len(own) == 2 * len(expected) == 18
-        rows = table(foldgrid("predict", run_dir, *(clips / p for p in expected.index)).out)
-        found = np.array([chances(row) for row in rows])
-        assert np.allclose(found, expected.to_numpy(), atol=1e-12, rtol=0)
-        assert [row["predicted"] for row in rows] == [CLASSES[i] for i in found.argmax(axis=1)]
+        check_ensemble(foldgrid, run_dir, clips)
 
     def test_the_refitted_model_answers_for_the_test_fold_as_it_was_tested(
         self, foldgrid, run_dir: Path, clips: Path
