@@ -286,7 +286,8 @@ class _Run:
             say(self.console, line)
         plan = self.course.grown
         self.ledger.write_plan(plan)
-        self.ledger.drop_old_checkpoints(plan)
+        for trial in plan.pruned:
+            self.ledger.drop_checkpoint(trial)
         trackers.grow(plan)
         kept.grow(plan)
 

@@ -21,6 +21,7 @@ from orchestrator.pruning import Known, stage
 from orchestrator.records import EpochRow, TrialPause
 from orchestrator.specification import HalvingPruner, WilcoxonPruner
 from orchestrator.sweep import load_sweep
+from orchestrator.yaml_source import dump
 
 TRAIN: dict[str, Any] = {
     "epochs": 1,
@@ -256,17 +257,21 @@ def experiment(write_spec: Any, **changes: Any) -> Any:
     return make_experiment(sweep, load_dataset(sweep)).plan
 
 
-@given(data=st.data(), factor=st.integers(2, 4), first=st.integers(1, 3), seeds=st.integers(1, 2))
-@settings(max_examples=60, deadline=None)
-def test_only_equal_folds_are_compared(spec_of, tmp_path_factory, data, factor, first, seeds):
-    def write(**changes: Any) -> Path:
-        from orchestrator.yaml_source import dump
+def writer(spec_of: Any, tmp_path_factory: Any) -> Any:
+    """`write_spec` for a property test, whose examples share their fixtures."""
 
-        path = tmp_path_factory.getbasetemp() / "pruning.yaml"
+    def write(**changes: Any) -> Path:
+        path = tmp_path_factory.getbasetemp() / "property.yaml"
         path.write_text(dump(spec_of(**changes)), encoding="utf-8")
         return path
 
-    plan = experiment(write, repeats=seeds)
+    return write
+
+
+@given(data=st.data(), factor=st.integers(2, 4), first=st.integers(1, 3), seeds=st.integers(1, 2))
+@settings(max_examples=60, deadline=None)
+def test_only_equal_folds_are_compared(spec_of, tmp_path_factory, data, factor, first, seeds):
+    plan = experiment(writer(spec_of, tmp_path_factory), repeats=seeds)
     score = st.sampled_from([0.1, 0.2, 0.3])
     scores = {trial.id: data.draw(score) for trial in plan.trials}
     pruner = HalvingPruner(folds=first, factor=factor)
@@ -537,13 +542,7 @@ def test_a_metric_that_epochs_lack_cannot_be_compared_after_epochs(foldgrid, wri
 def test_all_that_are_compared_have_equal_epochs(
     spec_of, tmp_path_factory, data, first, folds, wilcoxon
 ) -> None:
-    def write(**changes: Any) -> Path:
-        from orchestrator.yaml_source import dump
-
-        path = tmp_path_factory.getbasetemp() / "pauses.yaml"
-        path.write_text(dump(spec_of(**changes)), encoding="utf-8")
-        return path
-
+    write = writer(spec_of, tmp_path_factory)
     plan = experiment(write, train=GRID["train"] | {"epochs": {"grid": [2, 3, 5]}} | RATE)
     accuracy = st.sampled_from([0.1, 0.2, 0.3])
     curves = {
