@@ -27,12 +27,10 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 import functools
 import gc
 import logging
-import math
 import secrets
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -54,47 +52,26 @@ from ray.tune.stopper import Stopper
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from features.spec import FeatureSpec
-from orchestrator.checkpoint import (
-    Checkpoint,
-    read_checkpoint,
-    storage_file,
-    write_checkpoint,
-)
-from orchestrator.deaths import death
-from orchestrator.errors import ClusterError, LostError, RunDirectoryError
-from orchestrator.executors import Job, Observer, Stages, tell, trial_input
-from orchestrator.guard import Guard
+from orchestrator.checkpoint import Checkpoint, read_checkpoint, storage_file
+from orchestrator.dispatch import Dispatch, whole
+from orchestrator.errors import ClusterError, LostError
+from orchestrator.executors import Job, Observer, Stages, trial_input
 from orchestrator.head import knock, watched
 from orchestrator.packing import CONTEXT_BYTES, Need, Packing, Room, kinds, pack, sentence, worse
 from orchestrator.provenance import usable_cores, visible_gpus
-from orchestrator.records import (
-    Cause,
-    EpochRow,
-    TrialFailure,
-    TrialPause,
-    TrialRecord,
-    Weights,
-)
-from orchestrator.retries import Retries, larger_share
 from orchestrator.session_folder import session_folder
+from orchestrator.worker import Worker
 
 if TYPE_CHECKING:
-    from orchestrator.trial import TrialRun
+    from orchestrator.trial import TrialInput
 
 _log = logging.getLogger(__name__)
 _ray_log = logging.getLogger("ray")
 
 _Array = FeatureArray
 
-_FIRST_STEP_SECONDS, _STEP_SECONDS = 0.5, 2.0
-"""A step runs as many epochs as fit: each report to Tune costs ten milliseconds of a busy machine,
-in which its trial waits. The first one is shorter: it says that the trial is under way."""
-
 _SAVE_SECONDS = 10.0
 """How long running trials have to save themselves when a sweep is stopped."""
-
-_WAIT_SECONDS = 60.0
-"""How long no trial runs before the user is told, again and again."""
 
 _JOIN_SECONDS = 30.0
 """How long a cluster that has no core yet is waited for."""
@@ -153,8 +130,28 @@ class _Held:
         return "held"
 
 
+@dataclass(frozen=True)
+class _Task:
+    """What Tune gives a worker to run.
+
+    Attributes:
+        index: of the trial in its job.
+        gpus: its share of a GPU, or how many.
+        job: in the object store.
+        last: the checkpoint that the trial goes on from, there too or in the job's storage.
+    """
+
+    index: int
+    gpus: float
+    job: _Held
+    last: _Held | None
+
+    def __str__(self) -> str:
+        return f"trial {self.index}"
+
+
 class _Trainable(tune.Trainable):
-    """Runs one trial after another in an actor that is kept."""
+    """A worker that Tune keeps in an actor."""
 
     def setup(self, config: dict[str, Any], share: _Share) -> None:  # type: ignore[override]
         """Take the share, and the first trial."""
@@ -162,81 +159,57 @@ class _Trainable(tune.Trainable):
 
         self._share = share
         self._stored: dict[FeatureSpec, _Array] = {}
-        self._guard = Guard()
-        self._run: TrialRun | None = None
+        self._worker = Worker(lambda: _told(share.stop_key))
         self._reference: ray.ObjectRef[Job] | None = None
         self.reset_config(config)
-        warm_up(self._job.trials[config["index"]].configuration.model)
+        warm_up(self._job.trials[self._task.index].configuration.model)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Begin another trial in this process."""
-        self._task, self._run = new_config, None
-        reference: ray.ObjectRef[Job] = new_config["job"].stored
+        """Take another trial."""
+        self._task: _Task = new_config["task"]
+        self._begun = False
+        reference: ray.ObjectRef[Job] | None = self._task.job.stored
         if reference != self._reference:
+            assert reference is not None
             self._reference, self._job = reference, ray.get(reference)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Epochs for some time or until the next checkpoint; at last the trial's record."""
-        end = time.monotonic() + (_STEP_SECONDS if self._run else _FIRST_STEP_SECONDS)
-        run = self._run or self._begin()
-        result: dict[str, Any] = {"rows": [], "saved": _told(self._share.stop_key)}
-        try:
-            checkpoint = self._saved(run.checkpoint(now=True)) if result["saved"] else None
-            while not result["saved"] and run.outcome is None and checkpoint is None:
-                row = run.step()
-                if row is not None:
-                    result["rows"].append((row, run.step_seconds))
-                checkpoint = self._saved(run.checkpoint())
-                if time.monotonic() >= end:
-                    break
-        except RunDirectoryError as error:
-            # Of the storage: no fault of the trial, and it would befall every other one too.
-            return result | {"lost": str(error), "done": True}
-        if run.outcome is not None:
-            self._guard.disarm()
-        result |= {"outcome": run.outcome, "checkpoint": checkpoint, "remark": run.remark}
-        return result | {"weights": run.weights, "done": run.outcome is not None}
+        """Some epochs of the trial."""
+        if not self._begun:
+            self._begun = True
+            self._worker.begin(
+                self._given,
+                storage=self._job.storage,
+                timeout=self._job.timeout,
+                stacks=self._share.stacks_file(self._task.index),
+            )
+        step = self._worker.step()
+        return {"step": step, "done": step.last}
 
-    def _begin(self) -> TrialRun:
-        from orchestrator.trial import TrialRun
-
-        job = self._job
-        if job.timeout is not None:
-            self._guard.arm(job.timeout, self._share.stacks_file(self._task["index"]))
-        trial = job.trials[self._task["index"]]
-        features = self._features(trial.configuration.features)
-        given = trial_input(
+    def _given(self) -> TrialInput:
+        job, task = self._job, self._task
+        trial = job.trials[task.index]
+        spec = trial.configuration.features
+        if spec not in self._stored:
+            self._stored[spec] = ray.get(self._share.arrays[spec])
+        return trial_input(
             job,
             trial,
-            features,
-            self._task["gpus"],
+            self._stored[spec],
+            task.gpus,
             self._last(trial.id),
             gpu_context=self._share.gpu_context,
         )
-        self._run = TrialRun(given)
-        return self._run
 
     def _last(self, trial: str) -> Checkpoint | None:
-        last: _Held | None = self._task["last"]
+        last = self._task.last
         if last is None:
             return None
         if last.stored is not None:
             return cast(Checkpoint, ray.get(last.stored))
         assert self._job.storage is not None
         return read_checkpoint(storage_file(self._job.storage, trial), trial)
-
-    def _saved(self, checkpoint: Checkpoint | None) -> Checkpoint | None:
-        """The checkpoint if the driver is to keep it; else it is in the storage."""
-        if checkpoint is None or self._job.storage is None:
-            return checkpoint
-        write_checkpoint(storage_file(self._job.storage, checkpoint.trial), checkpoint)
-        return None
-
-    def _features(self, spec: FeatureSpec) -> _Array:
-        if spec not in self._stored:
-            self._stored[spec] = ray.get(self._share.arrays[spec])
-        return self._stored[spec]
 
 
 def _told(key: bytes) -> bool:
@@ -251,113 +224,43 @@ class _NotKept:
         return {}
 
 
-class _Work:
-    """The trials at hand, and after them those that their results call for.
-
-    Attributes:
-        job: without its arrays.
-        observer: who is told what becomes of its trials.
-        held: the job, for the workers.
-        error: what the observer or the next job's making raised (the disk is full, say): Tune
-            would take it for the trial's own fault and try the trial again.
-        following: a job that the workers at hand cannot run.
-        gpus: of one trial, where GPUs are not shared.
-    """
-
-    def __init__(self, job: Job, observer: Observer, stages: Stages, gpus: float) -> None:
-        self.error: Exception | None = None
-        self.following: tuple[Job, Observer] | None = None
-        self._stages = stages
-        self.gpus = gpus
-        self._specs = job.arrays.keys()
-        self._take(job, observer)
-
-    def _take(self, job: Job, observer: Observer) -> None:
-        self.job, self.observer = replace(job, arrays={}), observer
-        self.held = _Held(ray.put(self.job))
-
-    def advance(self) -> bool:
-        """Go on to the next job; whether there is one that the workers at hand can run."""
-        found = None
-        with self.kept():
-            found = next(self._stages, None)
-        if found is None:
-            return False
-        # Trials of other kinds are to be tried out first, with the GPUs free.
-        packed = self.gpus > 0 and self.job.resources.gpu == "auto"
-        if packed or found[0].arrays.keys() - self._specs:
-            self.following = found
-            return False
-        self.held.stored = None
-        self._take(*found)
-        return True
-
-    @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Keep what is raised."""
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-
-
 class _Queue(_NotKept, Searcher):
-    """Suggests trials to Tune: first those to be started again, then the others in order.
+    """Suggests the trials of a dispatch to Tune.
 
     Tune's own retries would count the death of a node, and know no other resources.
     """
 
-    def __init__(self, work: _Work, gpus: Sequence[float]) -> None:
+    def __init__(self, dispatch: Dispatch) -> None:
         super().__init__()
-        self._work = work
-        self._waiting = deque(enumerate(gpus))
-        self._given: dict[int, int] = {}
-        self.closed = False
+        self._dispatch = dispatch
+        self._job: Job | None = None
+        self._stored = _Held(None)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The next trial; None while all that are left run."""
-        self._fill()
-        if self.closed or not (self._waiting or self._given):
-            return Searcher.FINISHED
-        job = self._work.job
-        if not self._waiting or len(self._given) >= (job.jobs or math.inf):
-            return None
-        index, gpus = self._waiting.popleft()
-        last = self._work.observer.last_checkpoint(job.trials[index].id)
-        self._given[index] = 0 if last is None else last.epoch
-        return {"index": index, "gpus": gpus, "last": self._held(last), "job": self._work.held}
+        found = self._dispatch.next()
+        if found is None:
+            return Searcher.FINISHED if self._dispatch.over else None
+        start, last = found
+        return {"task": _Task(start.index, start.gpus, self._job_held(), self._held(last))}
 
-    def _fill(self) -> None:
-        """Go on to the next job where every trial has ended."""
-        if self.closed or self._waiting or self._given:
-            return
-        if self._work.advance():
-            self._waiting.extend(enumerate(_whole(self._work.job, self._work.gpus)))
-        else:
-            self.closed = True
+    def _job_held(self) -> _Held:
+        """The job at hand; the one before it is let go of."""
+        job = self._dispatch.job
+        if job is not self._job:
+            self._stored.stored = None
+            self._job, self._stored = job, _Held(ray.put(job))
+        return self._stored
 
     def _held(self, last: Checkpoint | None) -> _Held | None:
         if last is None:
             return None
-        return _Held(None if self._work.job.storage else ray.put(last))
+        return _Held(None if self._dispatch.job.storage else ray.put(last))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Nothing: the messenger, which knows how the trial ended, tells us."""
-
-    def first_epoch(self, index: int) -> int:
-        """Where a trial that was given out goes on."""
-        return self._given.get(index, 0)
-
-    def ended(self, index: int) -> None:
-        """A trial has come to its end."""
-        self._given.pop(index, None)
-
-    def again(self, index: int, gpus: float) -> None:
-        """A trial is to be started again."""
-        self._given.pop(index, None)
-        self._waiting.appendleft((index, gpus))
+        """Nothing: the messenger, which knows how the trial ended, tells the dispatch."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is what a sweep is continued from."""
@@ -399,132 +302,49 @@ class _Scheduler(_NotKept, FIFOScheduler):
 
 
 class _Messenger(_NotKept, Callback):
-    """Hands what Tune hears from the workers to the observer, and failed trials to the queue.
+    """Hands what Tune hears from the workers to the dispatch."""
 
-    Attributes:
-        running: when each running trial was started, by index.
-        saved: those that have reported since the sweep was stopped.
-    """
-
-    def __init__(self, share: _Share, work: _Work, queue: _Queue) -> None:
-        self.running: dict[int, float] = {}
-        self.saved: set[int] = set()
+    def __init__(self, share: _Share, dispatch: Dispatch) -> None:
         self._share = share
-        self._work = work
-        self._queue = queue
-        self._retries = Retries(work.job.max_failures)
-        self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
+        self._dispatch = dispatch
 
     def on_step_begin(self, iteration: int, trials: list[Any], **_: Any) -> None:
-        now = time.monotonic()
-        if self.running:
-            self._idle_since, self._patience = now, _WAIT_SECONDS
-        elif now - self._idle_since > self._patience:
-            with self._work.kept():
-                self._work.observer.waiting(now - self._idle_since)
-            self._patience += _WAIT_SECONDS
+        self._dispatch.passes()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        index = trial.config["index"]
-        self.running[index] = time.monotonic()
-        identity = self._work.job.trials[index].id
-        self._retries.started(identity)
-        with self._work.kept():
-            self._work.observer.started(identity, self._queue.first_epoch(index))
+        self._dispatch.started(trial.config["task"].index)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        index = trial.config["index"]
         # Taken out, since Tune keeps the last result of every trial.
-        rows: list[tuple[EpochRow, float]] = result.pop("rows", [])
-        outcome = result.pop("outcome", None)
-        weights = result.pop("weights", None)
-        checkpoint = result.pop("checkpoint", None)
-        identity = self._work.job.trials[index].id
-        if result.get("saved"):
-            self.saved.add(index)
-        with self._work.kept():
-            if "lost" in result:
-                raise LostError(result["lost"])
-            if result.get("remark") and any(row.epoch == 0 for row, _ in rows):
-                self._work.observer.remark(identity, result["remark"])
-            for row, seconds in rows:
-                self._work.observer.epoch(identity, row, seconds)
-            if checkpoint is not None:
-                self._work.observer.checkpoint(checkpoint)
-            if isinstance(outcome, TrialPause):
-                self._left(trial.config)
-                self._retries.paused(identity)
-                self._queue.ended(index)
-                tell(outcome, None, self._work.observer)
-            elif isinstance(outcome, TrialRecord | TrialFailure):
-                self._ended(trial.config, outcome, weights)
+        step = result.pop("step", None)
+        if step is not None:
+            self._dispatch.heard(trial.config["task"].index, step)
+        self._let_go(trial.config["task"])
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **_: Any) -> None:
-        index = trial.config["index"]
-        seconds = time.monotonic() - self.running.get(index, math.inf)
-        with self._work.kept():
+        index = trial.config["task"].index
+        with self._dispatch.kept():
             story = Path(trial.error_file).read_text(encoding="utf-8") if trial.error_file else ""
-            failure = death(self._work.job.trials[index].id, story, seconds, self._work.job.timeout)
-            if failure.cause is Cause.TIMEOUT:
-                failure = replace(failure, traceback=self._stacks(index) + story)
-            self._ended(trial.config, failure)
+            path = self._share.stacks_file(index)
+            stacks = path.read_text(encoding="utf-8") if path.exists() else ""
+            self._dispatch.died(index, story, stacks)
+        self._let_go(trial.config["task"])
 
-    def _stacks(self, index: int) -> str:
-        path = self._share.stacks_file(index)
-        return path.read_text(encoding="utf-8") + "\n" if path.exists() else ""
-
-    def _ended(
-        self,
-        task: dict[str, Any],
-        outcome: TrialRecord | TrialFailure,
-        weights: Weights | None = None,
-    ) -> None:
-        index = task["index"]
-        self._left(task)
-        known = self._retries.attempts.get(outcome.trial, 1)
-        timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
-        outcome = replace(outcome, timing=timing)
-        if isinstance(outcome, TrialRecord) and outcome.twin is not None:
-            outcome = replace(outcome, twin=replace(outcome.twin, timing=timing))
-        if isinstance(outcome, TrialFailure) and self._again(index, task["gpus"], outcome):
-            return
-        self._queue.ended(index)
-        tell(outcome, weights, self._work.observer)
-
-    def _left(self, task: dict[str, Any]) -> None:
-        """A trial has no worker any more, and its checkpoint in the object store no use."""
-        self.running.pop(task["index"], None)
-        if task["last"] is not None:
-            task["last"].stored = None
-
-    def _again(self, index: int, gpus: float, failure: TrialFailure) -> bool:
-        """Queue a trial again if it may be; whether it may."""
-        if not self._retries.again(failure.trial, failure.cause, gpus):
-            return False
-        more = larger_share(gpus) if failure.cause is Cause.GPU_MEMORY else None
-        self._queue.again(index, more or gpus)
-        self._work.observer.retried(failure)
-        return True
+    def _let_go(self, task: _Task) -> None:
+        """Of a trial that has no worker any more, the checkpoint in the object store."""
+        if task.last is not None and not self._dispatch.runs(task.index):
+            task.last.stored = None
 
 
 class _Stop(_NotKept, Stopper):
     """Ends the sweep when it is stopped from outside, or its records can go nowhere."""
 
-    def __init__(
-        self,
-        share: _Share,
-        work: _Work,
-        stop: threading.Event,
-        messenger: _Messenger,
-        queue: _Queue,
-    ) -> None:
+    def __init__(self, share: _Share, dispatch: Dispatch, stop: threading.Event) -> None:
         self._share = share
-        self._work = work
+        self._dispatch = dispatch
         self._stop = stop
-        self._messenger = messenger
-        self._queue = queue
         self._since: float | None = None
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -532,16 +352,16 @@ class _Stop(_NotKept, Stopper):
 
     def stop_all(self) -> bool:
         """Whether to end: once the running trials are saved, or had the time to be."""
-        if self._work.error is not None:
+        if self._dispatch.error is not None:
             return True
         if not self._stop.is_set():
             return False
         if self._since is None:
             self._since = time.monotonic()
-            self._queue.closed = True
+            self._dispatch.closed = True
             ray.experimental.internal_kv._internal_kv_put(self._share.stop_key, b"1")
         late = time.monotonic() - self._since > _SAVE_SECONDS
-        return late or set(self._messenger.running) <= self._messenger.saved
+        return late or self._dispatch.all_saved
 
 
 class RayExecutor:
@@ -583,16 +403,16 @@ class RayExecutor:
             _await_cores(stop)
         if stop.is_set():
             return None
-        work = _Work(job, observer, stages, _gpus(job))
+        dispatch = Dispatch(job, observer, stages, _gpus(job))
         for spec in job.arrays.keys() - self._arrays.keys():
             self._arrays[spec] = _put(job.arrays[spec])
-        _run_in(self._folder, work, self._arrays, stop)
-        return work.following
+        _run_in(self._folder, dispatch, self._arrays, stop)
+        return dispatch.following
 
 
 def _run_in(
     folder: Path,
-    work: _Work,
+    dispatch: Dispatch,
     arrays: Mapping[FeatureSpec, ray.ObjectRef[_Array]],
     stop: threading.Event,
 ) -> None:
@@ -600,19 +420,17 @@ def _run_in(
     share = _Share(arrays, folder, secrets.token_bytes(16))
     try:
         with watched(_head(), _give_up):
-            packing = _packing(share, work, stop)
+            packing = _packing(share, dispatch, stop)
             if stop.is_set():
                 return
             share = replace(share, gpu_context=packing.context)
-            queue = _Queue(work, packing.shares)
-            messenger = _Messenger(share, work, queue)
-            stopper = _Stop(share, work, stop, messenger, queue)
+            dispatch.share(packing.shares)
             with _workers_as_they_are(), _untagged():
-                _tuner(share, work, queue, messenger, stopper).fit()
+                _tuner(share, dispatch, stop).fit()
     except (ray.exceptions.RayError, OSError) as error:
         raise LostError(f"{_LOST}: {_line(error)}") from error
-    if work.error is not None:
-        raise work.error
+    if dispatch.error is not None:
+        raise dispatch.error
 
 
 def _put(array: _Array) -> ray.ObjectRef[_Array]:
@@ -680,30 +498,23 @@ class _Prober:
             return _line(error)
 
 
-def _whole(job: Job, gpus: float) -> tuple[float, ...]:
-    """The GPUs of each trial where they are not shared."""
-    # An estimator computes on a CPU, whatever its neighbours in the plan have.
-    trained = [trial.configuration.train is not None for trial in job.trials]
-    return tuple(gpus if needs_it else 0.0 for needs_it in trained)
-
-
-def _packing(share: _Share, work: _Work, stop: threading.Event) -> Packing:
+def _packing(share: _Share, dispatch: Dispatch, stop: threading.Event) -> Packing:
     """The GPUs of each trial: for `gpu: auto` as many to a GPU as a short try says will fit."""
-    job, nodes = work.job, _gpu_nodes()
-    whole = Packing(_whole(job, work.gpus))
-    if job.resources.gpu != "auto" or not any(whole.shares) or not nodes:
-        return whole
+    job, nodes = dispatch.job, _gpu_nodes()
+    unshared = Packing(whole(job, dispatch.gpus))
+    if job.resources.gpu != "auto" or not any(unshared.shares) or not nodes:
+        return unshared
     room = _room(job, nodes)
     if room.most == 1:
-        return whole
+        return unshared
     clips = {key: len(s.train) + len(s.val) + len(s.test) for key, s in job.splits.items()}
     groups = kinds(job.trials, clips)
     tried = "one trial" if len(groups) == 1 else f"trials of {min(len(groups), _MOST_PROBES)} kinds"
-    work.observer.gpus_shared(f"gpu: auto: trying out {tried}")
+    dispatch.observer.gpus_shared(f"gpu: auto: trying out {tried}")
     needs = _needs(share, job, groups, nodes, stop)
     packing = pack(groups, needs, room, len(job.trials))
     if not stop.is_set():
-        work.observer.gpus_shared(sentence(packing, needs))
+        dispatch.observer.gpus_shared(sentence(packing, needs))
     return packing
 
 
@@ -805,31 +616,32 @@ def _untagged() -> Iterator[None]:
         usage.tag_callbacks = tag
 
 
-def _tuner(
-    share: _Share, work: _Work, queue: _Queue, messenger: _Messenger, stop: _Stop
-) -> tune.Tuner:
-    cpu = work.job.resources.cpu
+def _tuner(share: _Share, dispatch: Dispatch, stop: threading.Event) -> tune.Tuner:
+    cpu = dispatch.job.resources.cpu
 
     def resources(config: dict[str, Any]) -> tune.PlacementGroupFactory:
-        return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": config["gpus"]}])
+        return tune.PlacementGroupFactory([{"CPU": cpu, "GPU": config["task"].gpus}])
 
     # Enough that a worker need not wait for its next trial, few enough that one that is to be
     # started again need not wait long.
     slots = int(ray.cluster_resources().get("CPU", 1) / cpu)
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(max(8, 2 * slots))
     # With GPUs a trial that is tried again may need another share than its neighbours have.
-    kept = slots if work.job.more and work.gpus == 0 else 0
+    kept = slots if dispatch.job.more and dispatch.gpus == 0 else 0
     trainable = tune.with_resources(tune.with_parameters(_Trainable, share=share), resources)
     return tune.Tuner(
         trainable,
         tune_config=TuneConfig(
-            reuse_actors=True, search_alg=queue, scheduler=_Scheduler(kept), num_samples=-1
+            reuse_actors=True,
+            search_alg=_Queue(dispatch),
+            scheduler=_Scheduler(kept),
+            num_samples=-1,
         ),
         run_config=RunConfig(
             name="sweep",
             storage_path=str(share.folder / "tune"),
-            stop=stop,
-            callbacks=[messenger],
+            stop=_Stop(share, dispatch, stop),
+            callbacks=[_Messenger(share, dispatch)],
             # Tune saves a class trainable at its end by default; the record is all that counts.
             checkpoint_config=CheckpointConfig(checkpoint_at_end=False),
             failure_config=FailureConfig(max_failures=0),
