@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import functools
+import io
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+from PIL import Image
 
 from orchestrator import cli
 from orchestrator.yaml_source import dump
@@ -34,6 +36,23 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: Any) -> 
     monkeypatch.setenv("FOLDGRID_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+
+
+@functools.cache
+def _pixel() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def _pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compose each picture, but turn it into pixels only where a test is marked `pictures`.
+
+    Pixels take two of the three seconds of a small sweep.
+    """
+    if "pictures" not in request.keywords:
+        monkeypatch.setattr("orchestrator.plot_folder._png", lambda figure: _pixel())
 
 
 @dataclass(frozen=True)

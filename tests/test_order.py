@@ -228,7 +228,7 @@ def test_a_worker_that_is_gone_is_not_counted_on() -> None:
 
 
 def test_the_display_may_ask_while_the_sweep_goes_on() -> None:
-    trials = [trial(epochs=1, seed=seed) for seed in range(3000)]
+    trials = [trial(epochs=1, seed=seed) for seed in range(800)]
     remaining = Remaining(trials, Costs(SPLITS), {})
     faults: list[Exception] = []
     over = threading.Event()

@@ -44,6 +44,8 @@ from orchestrator.run_digest import RunDigest, read_digest
 from orchestrator.specification import FORMAT_VERSION
 from orchestrator.trials import ClipRow, Configuration, Plan, Trial
 
+pytestmark = pytest.mark.pictures
+
 CLASSES = ("dog", "sea, waves", "$x$")
 CLIPS_A_FOLD = 12
 TIMING = Timing("2026-01-01T00:00:00+00:00", 1.5, 1.25, 1, "host", "cpu")

@@ -38,6 +38,8 @@ from orchestrator.tables import write_tables
 from orchestrator.trials import ClipRow, Configuration, Plan, Trial
 from orchestrator.verdict import Certainty, Comparison, compare, judge, words
 
+pytestmark = pytest.mark.pictures
+
 CLASSES = ("dog", "rain")
 CLIPS = tuple(ClipRow(f"{i}.wav", i % 2) for i in range(10))
 

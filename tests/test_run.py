@@ -292,7 +292,7 @@ def test_a_time_limit_saves_and_the_same_command_goes_on(
     spec = write_spec(
         model={"name": "cnn1d"},
         folds={"test": 1, "validate": [2]},
-        train={"epochs": 300, "batch_size": 4},
+        train={"epochs": 200, "batch_size": 4},
         checkpoint={"every": 7},
     )
     whole, limited = tmp_path / "whole", tmp_path / "limited"
@@ -337,7 +337,7 @@ def test_a_storage_keeps_no_checkpoint_for_another_run(
         data={"dataset": "folder", "root": str(clips), "source_pattern": r"(\w+/\d)-"},
         folds={"k": 3, "test": 1, "validate": [2]},
         model={"name": "cnn1d"},
-        train={"epochs": 200, "batch_size": 4},
+        train={"epochs": 150, "batch_size": 4},
         checkpoint={"every": 1},
         execution={"storage": str(shared)},
     )
