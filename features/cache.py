@@ -287,13 +287,13 @@ def _checksum(path: Path, workers: int) -> str:
 
 
 def _block_checksum(path: Path, start: int) -> bytes:
-    checksum, piece = 0, memoryview(bytearray(_READ))
+    checksum, left, piece = 0, _CHECKED, memoryview(bytearray(_READ))
     # Read, not mapped: what is damaged on the disk is then an error and no fatal signal.
     with path.open("rb", buffering=0) as file:
         file.seek(start)
-        for _ in range(_CHECKED // _READ):
-            count = file.readinto(piece)
+        while count := file.readinto(piece[:left]):
             checksum = zlib.crc32(piece[:count], checksum)
+            left -= count
     return checksum.to_bytes(4, "big")
 
 

@@ -49,7 +49,8 @@ class Dispatch:
         job: without its arrays.
         observer: who is told what becomes of its trials.
         gpus: of one trial, where GPUs are not shared.
-        error: what the observer or the next job's making raised (the disk is full, say).
+        error: what ends the sweep and is no trial's fault: what the observer or the next job's
+            making raised (the disk is full, say), or that a worker cannot save trials any more.
         following: a job that the workers at hand cannot run.
         closed: nothing more is to start.
     """
@@ -66,7 +67,6 @@ class Dispatch:
         self._given: dict[int, Start] = {}
         self._since: dict[int, float] = {}
         self._saved: set[int] = set()
-        self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
         self._take(job, observer)
 
     def _take(self, job: Job, observer: Observer) -> None:
@@ -76,6 +76,7 @@ class Dispatch:
     def share(self, gpus: Sequence[float]) -> None:
         """Take the GPUs of each trial of the job, none of which has been started."""
         self._waiting = deque(enumerate(gpus))
+        self._idle_since, self._patience = time.monotonic(), _WAIT_SECONDS
 
     def next(self) -> tuple[Start, Checkpoint | None] | None:
         """The next trial and where it goes on; None while all that are left run, and at the end."""
@@ -133,7 +134,8 @@ class Dispatch:
         trial = self.job.trials[index].id
         self._retries.started(trial)
         with self.kept():
-            self.observer.started(trial, self._given[index].epoch)
+            start = self._given.get(index)
+            self.observer.started(trial, 0 if start is None else start.epoch)
 
     def runs(self, index: int) -> bool:
         """Whether a trial has a worker."""
@@ -145,7 +147,9 @@ class Dispatch:
         return self._since.keys() <= self._saved
 
     def heard(self, index: int, step: Step) -> None:
-        """What a running trial says."""
+        """What a running trial says; of one that has ended it is not listened to."""
+        if index not in self._given:
+            return
         if step.saved:
             self._saved.add(index)
         with self.kept():
@@ -170,7 +174,7 @@ class Dispatch:
             self._ended(index, step.outcome, step.weights)
 
     def died(self, index: int, story: str, stacks: str) -> None:
-        """A trial's worker is gone.
+        """A running trial's worker is gone.
 
         Args:
             index: in the job's trials.

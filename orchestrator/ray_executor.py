@@ -317,7 +317,9 @@ class _Messenger(_NotKept, Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any
     ) -> None:
-        # Taken out, since Tune keeps the last result of every trial.
+        # Taken out, since Tune keeps the last result of every trial: a step, and what was stored
+        # for the trial, as its worker has sent it back.
+        result.pop("config", None)
         step = result.pop("step", None)
         if step is not None:
             self._dispatch.heard(trial.config["task"].index, step)

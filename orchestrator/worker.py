@@ -82,13 +82,14 @@ class Worker:
         """
         from orchestrator.trial import TrialRun
 
+        self._run = None
         if timeout is not None:
             self._guard.arm(timeout, stacks)
         self._run, self._storage = TrialRun(given()), storage
         self._seconds = _FIRST_STEP_SECONDS
 
     def step(self) -> Step:
-        """Run epochs for some time, or until the next checkpoint or the end of the trial.
+        """Run epochs for some time, or until a checkpoint to hand over or the end of the trial.
 
         Raises:
             RuntimeError: there is no trial.

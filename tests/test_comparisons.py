@@ -577,6 +577,7 @@ class TestReport:
             tmp_path
         ).read_text(encoding="utf-8")
 
+    @pytest.mark.pictures
     def test_a_picture_of_the_differences(self, tmp_path: Path) -> None:
         tables = run(tmp_path, sweep("cross_validation", folds=3))
         digest = read_digest(tables.results)

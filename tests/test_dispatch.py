@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -132,6 +133,7 @@ def test_trials_start_in_order_and_no_more_than_allowed_at_once() -> None:
         dispatch.heard(index, Step(outcome=record(dispatch, index)))
     assert dispatch.next() is None
     assert dispatch.over
+    assert dispatch.error is None
     first = dispatch.job.trials[0].id
     assert [word for word in heard.words if word[1] == first] == [
         ("started", first, 0),
@@ -153,6 +155,7 @@ def test_a_trial_whose_worker_died_starts_again_before_the_others() -> None:
         *("started", "retried", "started", "failed")
     ]
     assert heard.words[-2][2] == 2, "the attempts are counted"
+    assert dispatch.error is None
 
 
 def test_a_trial_goes_on_from_its_last_checkpoint() -> None:
@@ -167,6 +170,7 @@ def test_a_trial_goes_on_from_its_last_checkpoint() -> None:
     assert found[1] == saved
     dispatch.started(0)
     assert heard.words[-1] == ("started", saved.trial, 5)
+    assert dispatch.error is None
 
 
 def test_lack_of_gpu_memory_doubles_the_share_until_the_trial_has_a_whole_one() -> None:
@@ -187,7 +191,9 @@ def test_a_word_of_a_trial_that_has_ended_changes_nothing() -> None:
     dispatch.heard(0, Step(outcome=record(dispatch, 0)))
     before = list(heard.words)
     dispatch.died(0, "The actor died unexpectedly", "")
+    dispatch.heard(0, Step((row(1),), record(dispatch, 0)))
     assert heard.words == before
+    assert dispatch.error is None
     assert dispatch.next() is None
 
 
@@ -240,6 +246,7 @@ def test_the_next_job_is_asked_for_when_every_trial_has_ended_or_waits() -> None
     assert heard.words[-1] == ("finished", dispatch.job.trials[0].id, 1)
     assert dispatch.next() is None
     assert dispatch.over
+    assert dispatch.error is None
 
 
 def test_a_job_of_other_features_is_left_to_other_workers() -> None:
@@ -255,8 +262,11 @@ def test_a_job_of_other_features_is_left_to_other_workers() -> None:
 
 def test_long_waiting_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(dispatch_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dispatch_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     dispatch, heard = dispatched(1)
+    # Trying trials out on a GPU may take minutes.
+    now[0] += 300
+    dispatch.share((0.5,))
     told = []
     for _ in range(5):
         now[0] += 30
@@ -271,7 +281,7 @@ def test_long_waiting_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_hang_is_told_with_what_the_process_was_doing(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(dispatch_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(dispatch_module, "time", SimpleNamespace(monotonic=lambda: now[0]))
     dispatch, heard = dispatched(1, timeout=5.0)
     failures: list[TrialFailure] = []
     monkeypatch.setattr(heard, "failed", failures.append)

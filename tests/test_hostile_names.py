@@ -16,6 +16,8 @@ import pandas
 import pytest
 import soundfile
 
+pytestmark = pytest.mark.pictures
+
 ROOT = Path(__file__).parents[1]
 
 CLASSES = (

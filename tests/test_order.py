@@ -6,7 +6,9 @@ import csv
 import json
 import math
 import shutil
+import sys
 import threading
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 
@@ -227,8 +229,17 @@ def test_a_worker_that_is_gone_is_not_counted_on() -> None:
     assert remaining.seconds(50.0) == pytest.approx(70, abs=1)
 
 
-def test_the_display_may_ask_while_the_sweep_goes_on() -> None:
-    trials = [trial(epochs=1, seed=seed) for seed in range(800)]
+@pytest.fixture
+def switching() -> Iterator[None]:
+    """Threads that take turns so often that what is not locked goes wrong."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(before)
+
+
+def test_the_display_may_ask_while_the_sweep_goes_on(switching: None) -> None:
+    trials = [trial(epochs=1, seed=seed) for seed in range(300)]
     remaining = Remaining(trials, Costs(SPLITS), {})
     faults: list[Exception] = []
     over = threading.Event()

@@ -37,6 +37,12 @@ def given(epochs: int = 3, **changes: object) -> TrialInput:
     return TrialInput(**(made | changes))  # type: ignore[arg-type]
 
 
+@pytest.fixture(autouse=True)
+def _time_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For every epoch of these trials, on whatever machine."""
+    monkeypatch.setattr(worker_module, "_FIRST_STEP_SECONDS", 1000.0)
+
+
 @pytest.fixture
 def begin(tmp_path: Path) -> Callable[..., None]:
     """Give a worker a trial."""
@@ -72,11 +78,15 @@ def test_the_steps_of_a_trial_are_its_epochs_and_its_record(
     assert outcome.test == expected.test
 
 
-def test_a_step_runs_as_many_epochs_as_fit(begin: Callable[..., None]) -> None:
+def test_a_step_runs_as_many_epochs_as_fit_and_the_first_one_of_a_trial_few(
+    begin: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "_FIRST_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(worker_module, "_STEP_SECONDS", 1000.0)
     worker = Worker(lambda: False)
-    begin(worker, given())
-    (step,) = steps(worker)
-    assert [row.epoch for row, _ in step.rows] == [0, 1, 2]
+    for _ in range(2):
+        begin(worker, given())
+        assert [[row.epoch for row, _ in s.rows] for s in steps(worker)] == [[0], [1, 2]]
 
 
 def test_one_trial_after_another(begin: Callable[..., None]) -> None:
@@ -104,17 +114,42 @@ def test_a_due_checkpoint_ends_a_step_and_another_worker_goes_on_from_it(
     assert step.outcome.epochs == expected.epochs
 
 
-def test_a_worker_that_is_told_to_saves_and_runs_no_more(begin: Callable[..., None]) -> None:
-    told = [False]
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_worker_that_is_told_to_saves_and_runs_no_more(
+    begin: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stored: bool
+) -> None:
+    monkeypatch.setattr(worker_module, "_FIRST_STEP_SECONDS", 0.0)
+    told, trial = [False], given(4)
     worker = Worker(lambda: told[0])
-    begin(worker, given(4, checkpoint_every=1))
-    worker.step()
+    begin(worker, trial, tmp_path if stored else None)
     worker.step()
     told[0] = True
     step = worker.step()
     assert step.saved
     assert not step.rows
     assert not step.last
+    saved = step.checkpoint
+    if stored:
+        assert saved is None
+        saved = read_checkpoint(storage_file(tmp_path, trial.trial.id), trial.trial.id)
+    assert saved is not None
+    assert saved.epoch == 1
+    assert worker.step().checkpoint is None, "there is nothing new to save"
+
+
+def test_a_worker_whose_trial_cannot_be_fetched_has_none(
+    begin: Callable[..., None], tmp_path: Path
+) -> None:
+    def lost() -> TrialInput:
+        raise OSError("gone")
+
+    worker = Worker(lambda: False)
+    begin(worker, given())
+    steps(worker)
+    with pytest.raises(OSError, match="gone"):
+        worker.begin(lost, storage=None, timeout=None, stacks=tmp_path / "stacks.txt")
+    with pytest.raises(RuntimeError, match="without a trial"):
+        worker.step()
 
 
 def test_with_a_storage_checkpoints_go_there(begin: Callable[..., None], tmp_path: Path) -> None:
