@@ -26,6 +26,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from features.allocation import freed_memory_kept, keep_freed_memory
 from features.clips import Dataset
 from features.spec import FeatureSpec
 
@@ -120,6 +121,7 @@ def _in_threads(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
 ) -> Findings:
     with ExitStack() as limits:
+        limits.enter_context(freed_memory_kept())
         pool = ThreadPoolExecutor(workers)
         ready = pool.submit(_prepare, spec, limits)
 
@@ -279,6 +281,7 @@ def _start_worker() -> None:
         os.environ[f"{library}_NUM_THREADS"] = "1"
     # What goes wrong in a task reaches the parent; a pool that ends is no news for the terminal.
     sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - as long as we live
+    keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

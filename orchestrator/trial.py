@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from features.allocation import keep_freed_memory
 from features.arrays import FeatureArray
 from features.augment import Augmenter
 from models.build import build_model, check_weights, count_parameters
@@ -26,7 +27,6 @@ from models.estimator import EstimatorError, estimator_class, make_estimator
 from models.factory import load_factory
 from models.spec import EstimatorSpec, FactorySpec, ModelSpec, NetworkSpec
 from models.weights import WeightsError, weights_bytes
-from orchestrator.allocation import keep_freed_memory
 from orchestrator.checkpoint import Checkpoint
 from orchestrator.deadline import TrialTimeout, deadline
 from orchestrator.device import choose_device, device_name, limit_memory, trial_settings
