@@ -26,7 +26,7 @@ from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from features.allocation import freed_memory_kept, keep_freed_memory
+from features.allocation import give_back_freed_memory, keep_freed_memory
 from features.clips import Dataset
 from features.spec import FeatureSpec
 
@@ -121,7 +121,8 @@ def _in_threads(
     dataset: Dataset, spec: FeatureSpec, rows: RowFile, workers: int, progress: Progress
 ) -> Findings:
     with ExitStack() as limits:
-        limits.enter_context(freed_memory_kept())
+        keep_freed_memory()
+        limits.callback(give_back_freed_memory)
         pool = ThreadPoolExecutor(workers)
         ready = pool.submit(_prepare, spec, limits)
 
