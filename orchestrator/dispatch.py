@@ -166,8 +166,7 @@ class Dispatch:
         if step.checkpoint is not None:
             self.observer.checkpoint(step.checkpoint)
         if isinstance(step.outcome, TrialPause):
-            self._since.pop(index, None)
-            self._given.pop(index, None)
+            self._left(index)
             self._retries.paused(trial)
             tell(step.outcome, None, self.observer)
         elif step.outcome is not None:
@@ -193,8 +192,7 @@ class Dispatch:
     def _ended(
         self, index: int, outcome: TrialRecord | TrialFailure, weights: Weights | None = None
     ) -> None:
-        self._since.pop(index, None)
-        start = self._given.pop(index)
+        start = self._left(index)
         known = self._retries.attempts.get(outcome.trial, 1)
         timing = replace(outcome.timing, attempts=max(known, outcome.timing.attempts))
         outcome = replace(outcome, timing=timing)
@@ -203,6 +201,11 @@ class Dispatch:
         if isinstance(outcome, TrialFailure) and self._again(start, outcome):
             return
         tell(outcome, weights, self.observer)
+
+    def _left(self, index: int) -> Start:
+        """A trial has no worker any more; how it was started."""
+        self._since.pop(index, None)
+        return self._given.pop(index)
 
     def _again(self, start: Start, failure: TrialFailure) -> bool:
         """Let a trial wait to be started again if it may be; whether it may."""
