@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,11 +123,11 @@ def decode_all(content: bytes) -> Decoded:
         raise BadClip("empty file")
     try:
         # Bytes have no name: soundfile would believe the extension `.raw` of one.
-        with muted(), _Sound(_Content(content)) as file:
+        with _quiet(content), _Sound(_Content(content)) as file:
             rate, encoding, claimed = int(file.samplerate), str(file.subtype), int(file.frames)
             blocks, broken = _read(file, _BLOCK)
         if broken:
-            with muted(), _Sound(_Content(content)) as file:
+            with _quiet(content), _Sound(_Content(content)) as file:
                 blocks, broken = _read(file, _SMALL_BLOCK)
     except soundfile.LibsndfileError as error:
         raise BadClip(f"not decodable: {_reason(error)}") from None
@@ -140,6 +141,11 @@ def decode_all(content: bytes) -> Decoded:
         _out_of_range(samples),
     ]
     return Decoded(samples, rate, encoding, "; ".join(filter(None, problems)))
+
+
+def _quiet(content: bytes) -> AbstractContextManager[None]:
+    """No word on standard error from whatever decodes this; in OGG and FLAC there is none."""
+    return nullcontext() if sniff(content) in (Format.OGG, Format.FLAC) else muted()
 
 
 class _Sound(soundfile.SoundFile):  # type: ignore[misc]

@@ -15,7 +15,7 @@ from features.spec import FeatureSpec, MelImageSpec, WaveformSpec
 from features.spectrograms import log_mel, mfcc
 from features.statistics import clip_statistics
 
-EXTRACTOR_VERSION = 3
+EXTRACTOR_VERSION = 4
 """Part of every cache key; raised when the same parameters come to give other arrays."""
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from features.clips import Clip, DatasetError
 
-_THREADS = 8
+_THREADS = 4
 
 _TOGETHER = 32
 """Files a task, each of which takes about as long to hand out as to hash a small file."""

@@ -30,11 +30,6 @@ def power(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.float64]:
     return np.asarray(bands)
 
 
-def decibels(power: NDArray[np.float64], amin: float, top_db: float | None) -> NDArray[np.float64]:
-    """Power as dB with reference 1.0."""
-    return np.asarray(librosa.power_to_db(power, ref=1.0, amin=amin, top_db=top_db))
-
-
 def cepstrum(decibels: NDArray[np.float64], n_mfcc: int) -> NDArray[np.float64]:
     """The first coefficients of the orthonormal DCT-II over the bands, `[n_mfcc, frames]`."""
     return np.asarray(librosa.feature.mfcc(S=decibels, n_mfcc=n_mfcc, dct_type=2, norm="ortho"))

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchaudio.functional import amplitude_to_DB, spectrogram
+from torchaudio.functional import spectrogram
 
 from features.mel import filter_bank
 from features.spec import MelSpec
@@ -37,13 +37,6 @@ def power(waveform: NDArray[np.float32], spec: MelSpec) -> NDArray[np.float64]:
     squared = spectrum.real.square() + spectrum.imag.square()
     bands = [weights @ squared[first:last] for first, last, weights in _filters(spec)]
     return np.asarray(torch.cat(bands).numpy())
-
-
-@torch.inference_mode()
-def decibels(power: NDArray[np.float64], amin: float, top_db: float | None) -> NDArray[np.float64]:
-    """Power as dB with reference 1.0."""
-    scaled = amplitude_to_DB(torch.from_numpy(power), 10.0, amin, 0.0, top_db)
-    return np.asarray(scaled.numpy())
 
 
 @torch.inference_mode()

@@ -24,7 +24,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from features.allocation import give_back_freed_memory, keep_freed_memory
 from features.clips import Dataset
@@ -49,12 +49,10 @@ _LARGEST_CHUNK = 16
 _DECODED_AHEAD = 64
 """Clips of a worker's first task: others decode while one imports torch."""
 
-_MOST_DECODED = 1 << 26
-"""Bytes of waveforms that a task may hold at once."""
-
-_MOST_LOWERED = 1 << 22
-"""Samples of lowered waveforms that wait for their fingerprints: one after the other these take
-half the time that each takes between two clips' decoding."""
+_MOST_HELD = 1 << 24
+"""Samples that a task may hold at once. It decodes as many clips as that before it makes their
+features: one after the other these take two thirds of the time that each takes between two clips'
+decoding, which leaves the processor's caches full of something else."""
 
 _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """What a terminal sends to all its processes. SIGTERM stays: it is how a broken pool is ended."""
@@ -185,6 +183,19 @@ def _prepare(spec: FeatureSpec, limits: ExitStack) -> None:
     extract(np.zeros(spec.samples, np.float32), spec)
 
 
+@dataclass(frozen=True, slots=True)
+class _Decoded:
+    """A clip's sound.
+
+    Attributes:
+        waveform: `float32 [spec.samples]`.
+        whole: the clip from its beginning to its end, lowered.
+    """
+
+    waveform: NDArray[np.float32]
+    whole: Lowered
+
+
 def _extract_rows(
     part: Dataset,
     spec: FeatureSpec,
@@ -196,51 +207,65 @@ def _extract_rows(
 
     What computes the features is used once it is ready; until then clips are decoded.
     """
+    found = Findings({}, {})
+    index = first
+    # Written, not mapped into memory: a full disk is then an error and no fatal signal.
+    with rows.path.open("r+b") as file:
+        file.seek(rows.offset + first * rows.row_bytes)
+        for group in _groups(_decoded(part, spec)):
+            if ready is not None:
+                ready.result()
+            _write_rows(dict(enumerate(group, index)), spec, file, found)
+            index += len(group)
+    return found
+
+
+def _write_rows(
+    clips: dict[int, _Decoded | BadClip], spec: FeatureSpec, file: BinaryIO, found: Findings
+) -> None:
+    """Write the rows of clips, by their index, where the file is, and add what is found."""
     import numpy as np
 
     from features.audio import BadClip
     from features.extract import extract
-
-    found = Findings({}, {})
-    sounds: dict[int, Lowered] = {}
-    dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
-    blank = np.nan if dtype.kind == "f" else 0
-    decoded = _decoded(part, spec)
-    if ready is not None and not ready.done():
-        decoded = iter(list(decoded))
-        ready.result()
-    # Written, not mapped into memory: a full disk is then an error and no fatal signal.
-    with rows.path.open("r+b") as file:
-        file.seek(rows.offset + first * rows.row_bytes)
-        for index, clip in enumerate(decoded, first):
-            try:
-                if isinstance(clip, BadClip):
-                    raise clip
-                waveform, sounds[index] = clip
-                array = extract(waveform, spec)
-            except BadClip as problem:
-                found.bad[index] = str(problem)
-                array = np.full(spec.stored_shape, blank, dtype)
-            # Windows overlap; one by one they are written from where they are.
-            parts = [array] if array.flags.c_contiguous else array
-            file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
-            if sum(len(sound.samples) for sound in sounds.values()) > _MOST_LOWERED:
-                found.fingerprints.update(_fingerprints(sounds))
-                sounds.clear()
-    found.fingerprints.update(_fingerprints(sounds))
-    return found
-
-
-def _fingerprints(sounds: dict[int, Lowered]) -> dict[int, Fingerprint]:
     from features.fingerprint import fingerprint
 
-    return {index: fingerprint(sound) for index, sound in sounds.items()}
+    dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
+    blank = np.nan if dtype.kind == "f" else 0
+    for index, clip in clips.items():
+        try:
+            if isinstance(clip, BadClip):
+                raise clip
+            array = extract(clip.waveform, spec)
+        except BadClip as problem:
+            found.bad[index] = str(problem)
+            array = np.full(spec.stored_shape, blank, dtype)
+        # Windows overlap; one by one they are written from where they are.
+        parts = [array] if array.flags.c_contiguous else array
+        file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
+    for index, clip in clips.items():
+        if not isinstance(clip, BadClip):
+            found.fingerprints[index] = fingerprint(clip.whole)
 
 
-def _decoded(
-    part: Dataset, spec: FeatureSpec
-) -> Iterator[tuple[NDArray[np.float32], Lowered] | BadClip]:
-    """Each clip, `float32 [spec.samples]`, and lowered as a whole; or why it cannot be used."""
+def _groups(clips: Iterator[_Decoded | BadClip]) -> Iterator[list[_Decoded | BadClip]]:
+    """The clips in order, as many at a time as may be held; each list is used until the next."""
+    from features.audio import BadClip
+
+    group: list[_Decoded | BadClip] = []
+    held = 0
+    for clip in clips:
+        group.append(clip)
+        held += 0 if isinstance(clip, BadClip) else len(clip.waveform) + len(clip.whole.samples)
+        if held > _MOST_HELD:
+            yield group
+            group.clear()
+            held = 0
+    yield group
+
+
+def _decoded(part: Dataset, spec: FeatureSpec) -> Iterator[_Decoded | BadClip]:
+    """Each clip, or why it cannot be used."""
     from features.audio import BadClip, fit_length, read_waveform, resample, scale
     from features.fingerprint import lowered
 
@@ -248,7 +273,10 @@ def _decoded(
         try:
             decoded, rate = read_waveform(part, clip)
             waveform = scale(resample(decoded, rate, spec.sample_rate), spec.normalize)
-            yield fit_length(waveform, spec.samples, spec.fit), lowered(decoded, rate)
+            fitted = fit_length(waveform, spec.samples, spec.fit)
+            # A part of it would hold all of it.
+            own = fitted.copy() if len(waveform) > spec.samples else fitted
+            yield _Decoded(own, lowered(decoded, rate))
         except BadClip as problem:
             yield problem
 
@@ -263,7 +291,7 @@ def _chunks(total: int, workers: int, spec: FeatureSpec) -> Iterator[tuple[int, 
     Those of the first few may be more, those of the last few are less and less: no worker ends
     much later than the others.
     """
-    most = max(1, _MOST_DECODED // (4 * spec.samples))
+    most = max(1, _MOST_HELD // spec.samples)
     ahead = 0 if spec.kind == "waveform" else workers - 1
     start = 0
     while start < total:
