@@ -73,10 +73,12 @@ def read_waveform(dataset: Dataset, clip: Clip) -> tuple[NDArray[np.float32], in
     """
     if dataset.root is None:
         return synthetic.render(clip.path)
-    content = (dataset.root / clip.path).read_bytes()
-    if hashlib.sha256(content).hexdigest() != clip.sha256:
-        raise DatasetError(f"{dataset.root / clip.path}: changed while it was in use")
-    return decode(content)
+    path = dataset.root / clip.path
+    with path.open("rb", buffering=0) as file:
+        content = file.readall()
+        if hashlib.sha256(content).hexdigest() != clip.sha256:
+            raise DatasetError(f"{path}: changed while it was in use")
+        return decode(content, file)
 
 
 @dataclass(frozen=True)
@@ -96,13 +98,18 @@ class Decoded:
     problem: str
 
 
-def decode(content: bytes) -> tuple[NDArray[np.float32], int]:
+def decode(content: bytes, file: io.FileIO | None = None) -> tuple[NDArray[np.float32], int]:
     """The waveform in a file's content, `float32 [samples]` mono, and its rate, Hz.
+
+    Args:
+        content: of a whole file.
+        file: the same file, open for reading. libsndfile then reads it by itself; for bytes it
+            asks Python, a kilobyte at a time, and in threads each call waits for the interpreter.
 
     Raises:
         BadClip: not decodable, no samples, cut off in the middle, NaN or infinite samples.
     """
-    decoded = decode_all(content)
+    decoded = decode_all(content, file)
     if decoded.problem:
         raise BadClip(decoded.problem)
     return mono(decoded.samples), decoded.rate
@@ -113,8 +120,8 @@ def mono(samples: NDArray[np.float32]) -> NDArray[np.float32]:
     return samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1)
 
 
-def decode_all(content: bytes) -> Decoded:
-    """Everything that can be decoded of a file's content, of a broken one too.
+def decode_all(content: bytes, file: io.FileIO | None = None) -> Decoded:
+    """Everything that can be decoded of a file's content, of a broken one too; see `decode`.
 
     Raises:
         BadClip: not decodable at all, or no samples.
@@ -122,13 +129,12 @@ def decode_all(content: bytes) -> Decoded:
     if not content:
         raise BadClip("empty file")
     try:
-        # Bytes have no name: soundfile would believe the extension `.raw` of one.
-        with _quiet(content), _Sound(_Content(content)) as file:
-            rate, encoding, claimed = int(file.samplerate), str(file.subtype), int(file.frames)
-            blocks, broken = _read(file, _BLOCK)
+        with _quiet(content), _sound(content, file) as sound:
+            rate, encoding, claimed = int(sound.samplerate), str(sound.subtype), int(sound.frames)
+            blocks, broken = _read(sound, _BLOCK)
         if broken:
-            with _quiet(content), _Sound(_Content(content)) as file:
-                blocks, broken = _read(file, _SMALL_BLOCK)
+            with _quiet(content), _sound(content, file) as sound:
+                blocks, broken = _read(sound, _SMALL_BLOCK)
     except soundfile.LibsndfileError as error:
         raise BadClip(f"not decodable: {_reason(error)}") from None
     if not blocks:
@@ -146,6 +152,14 @@ def decode_all(content: bytes) -> Decoded:
 def _quiet(content: bytes) -> AbstractContextManager[None]:
     """No word on standard error from whatever decodes this; in OGG and FLAC there is none."""
     return nullcontext() if sniff(content) in (Format.OGG, Format.FLAC) else muted()
+
+
+def _sound(content: bytes, file: io.FileIO | None) -> _Sound:
+    # Neither has a name: soundfile would believe the extension `.raw` of one.
+    if file is None or not file.seekable():
+        return _Sound(_Content(content))
+    file.seek(0)
+    return _Sound(file.fileno(), closefd=False)
 
 
 class _Sound(soundfile.SoundFile):  # type: ignore[misc]

@@ -74,11 +74,12 @@ def _inspected(
         found = Inspection(None, path.suffix, "FLOAT", seconds, rate, 1, peak)
         return found, fingerprint(lowered(waveform, rate))
     try:
-        content = (dataset.root / clip.path).read_bytes()
+        # Read and decoded as a run does it.
+        with (dataset.root / clip.path).open("rb", buffering=0) as file:
+            found, decoded = inspect(path, file.readall(), file)
     except OSError as error:
         problem = f"cannot be read: {error.strerror or type(error).__name__}"
         return Inspection(None, path.suffix, problem=problem), None
-    found, decoded = inspect(path, content)
     if decoded is None or found.problem:
         return found, None
     mark = fingerprint(lowered(mono(decoded.samples), decoded.rate))

@@ -78,17 +78,17 @@ class Lowered:
 def lowered(waveform: NDArray[np.float32], rate: int) -> Lowered:
     """The waveform `float32 [samples]` at a half, a quarter... of its rate, Hz."""
     taps = _taps(rate)
-    step, parts = taps.shape
+    parts, step = taps.shape
     if step == 1:
         return Lowered(waveform, rate)
     # A product of matrices takes a fifth of the time of a convolution; row by row it is what the
     # next samples add to an output and to those before.
     blocks = len(waveform) // step
-    products = waveform[: blocks * step].reshape(blocks, step) @ taps
+    products = taps @ waveform[: blocks * step].reshape(blocks, step).T
     count = max(0, blocks - parts + 1)
-    samples = products[:count, 0].copy()
+    samples = products[0, :count].copy()
     for part in range(1, parts):
-        samples += products[part : part + count, part]
+        samples += products[part, part : part + count]
     return Lowered(samples, rate / step)
 
 
@@ -117,7 +117,7 @@ def fingerprint(sound: Lowered) -> Fingerprint:
 
 @cache
 def _taps(rate: float) -> NDArray[np.float32]:
-    """What a sample weighs in an output, `float32 [step, parts]`: that of its block, the last...
+    """What a sample weighs in an output, `float32 [parts, step]`: that of its block, the last...
 
     The filter is short, as a better one would cost more than all that follows: some of the sound
     above the bands comes through, and does so in both copies of a recording.
@@ -130,7 +130,7 @@ def _taps(rate: float) -> NDArray[np.float32]:
         taps, step, rate = np.convolve(taps, spread / sum(own)), 2 * step, rate / 2
     parts = -(-len(taps) // step)
     padded = np.pad(taps, (0, parts * step - len(taps)))
-    return np.ascontiguousarray(padded.reshape(parts, step).T, np.float32)
+    return np.ascontiguousarray(padded.reshape(parts, step), np.float32)
 
 
 def _energies(sound: Lowered) -> NDArray[np.float32]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import PurePath
 
@@ -54,8 +55,12 @@ class Inspection:
         return (self.problem, *self.remarks) if self.problem else self.remarks
 
 
-def inspect(path: PurePath, content: bytes) -> tuple[Inspection, Decoded | None]:
+def inspect(
+    path: PurePath, content: bytes, file: io.FileIO | None = None
+) -> tuple[Inspection, Decoded | None]:
     """Look at a file's content under the name that it has; what could be decoded comes along.
+
+    The file itself is decoded where it is open: see `features.audio.decode`.
 
     1. `problem` is what `features.audio.decode` says: the reader of `run` decides.
     2. An extension that promises another format, or none of audio, is a remark: the reader goes
@@ -66,7 +71,7 @@ def inspect(path: PurePath, content: bytes) -> tuple[Inspection, Decoded | None]
     found, extension = sniff(content), path.suffix
     remarks = tuple(filter(None, [_extension_remark(path, found)]))
     try:
-        decoded = decode_all(content)
+        decoded = decode_all(content, file)
     except BadClip as problem:
         what = f"{found} content" if found else "text" if _is_text(content) else ""
         named = f"{problem} ({what})" if what else str(problem)

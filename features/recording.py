@@ -56,7 +56,8 @@ class Recording:
             BadClip: it cannot be used.
             OSError: it cannot be read.
         """
-        waveform = resample(*decode(path.read_bytes()), spec.sample_rate)
+        with path.open("rb", buffering=0) as file:
+            waveform = resample(*decode(file.readall(), file), spec.sample_rate)
         return cls(scale(waveform, spec.normalize), spec)
 
     @property

@@ -2,6 +2,9 @@
 
 import hashlib
 import io
+import os
+import tempfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,8 @@ from numpy.typing import NDArray
 from features.audio import BadClip, decode, decode_all, fit_length, read_clip, resample, scale
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_synthetic
+from features.recording import Recording
+from features.spec import WaveformSpec
 
 
 def tone(rate: int, seconds: float = 0.5, hertz: float = 440.0) -> NDArray[np.float64]:
@@ -189,12 +194,38 @@ def test_damaged_files_are_decoded_or_bad_clips(
     content = bytearray(encoded(tone(8_000, 0.1), 8_000, *kind))
     for position, value in damage:
         content[position % len(content)] = value
-    try:
-        waveform, _ = decode(bytes(content[: int(kept * len(content))]))
-    except BadClip:
+    damaged = bytes(content[: int(kept * len(content))])
+    outcome = decoded(damaged)
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(damaged)
+        assert decoded(damaged, file) == outcome
+    if isinstance(outcome, str):
         return
+    samples, rate = outcome
+    waveform = np.frombuffer(samples, np.float32)
+    assert rate > 0
     assert len(waveform)
     assert np.isfinite(waveform).all()
+
+
+def decoded(content: bytes, file: io.FileIO | None = None) -> tuple[bytes, int] | str:
+    """The samples and the rate, or what is wrong."""
+    try:
+        waveform, rate = decode(content, file)
+    except BadClip as problem:
+        return str(problem)
+    return waveform.tobytes(), rate
+
+
+def test_a_recording_may_come_from_a_pipe(tmp_path: Path):
+    content = encoded(tone(16_000), 16_000, "WAV", "FLOAT")
+    (tmp_path / "a.wav").write_bytes(content)
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[content])
+    writer.start()
+    piped, stored = (Recording.read(tmp_path / n, WaveformSpec()) for n in ("pipe", "a.wav"))
+    writer.join()
+    assert np.array_equal(piped.waveform, stored.waveform)
 
 
 def test_resampling_is_deterministic():
