@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -74,11 +76,26 @@ def read_waveform(dataset: Dataset, clip: Clip) -> tuple[NDArray[np.float32], in
     if dataset.root is None:
         return synthetic.render(clip.path)
     path = dataset.root / clip.path
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb", buffering=0) as file, _unchanged(file, path):
         content = file.readall()
         if hashlib.sha256(content).hexdigest() != clip.sha256:
-            raise DatasetError(f"{path}: changed while it was in use")
+            raise _changed(path)
         return decode(content, file)
+
+
+@contextmanager
+def _unchanged(file: io.FileIO, path: Path) -> Iterator[None]:
+    """Raise DatasetError if somebody writes to the file until the end of the context."""
+    before = os.fstat(file.fileno()).st_mtime_ns
+    try:
+        yield
+    finally:
+        if os.fstat(file.fileno()).st_mtime_ns != before:
+            raise _changed(path)
+
+
+def _changed(path: Path) -> DatasetError:
+    return DatasetError(f"{path}: changed while it was in use")
 
 
 @dataclass(frozen=True)
@@ -103,8 +120,9 @@ def decode(content: bytes, file: io.FileIO | None = None) -> tuple[NDArray[np.fl
 
     Args:
         content: of a whole file.
-        file: the same file, open for reading. libsndfile then reads it by itself; for bytes it
-            asks Python, a kilobyte at a time, and in threads each call waits for the interpreter.
+        file: the same file, open for reading, its position anywhere; of no use where it cannot
+            be sought in. libsndfile reads it by itself: for bytes it asks Python, a kilobyte at a
+            time, and in threads each call waits for the interpreter.
 
     Raises:
         BadClip: not decodable, no samples, cut off in the middle, NaN or infinite samples.
@@ -185,12 +203,12 @@ class _Content(io.BytesIO):
             return self.tell()
 
 
-def _read(file: _Sound, size: int) -> tuple[list[NDArray[np.float32]], str]:
+def _read(sound: _Sound, size: int) -> tuple[list[NDArray[np.float32]], str]:
     """Blocks as far as they can be decoded, and why no further, or nothing."""
     blocks: list[NDArray[np.float32]] = []
     total = 0
     try:
-        for block in _blocks(file, max(1, min(size, _MOST_IN_BLOCK // file.channels))):
+        for block in _blocks(sound, max(1, min(size, _MOST_IN_BLOCK // sound.channels))):
             blocks.append(block)
             total += block.size
             if total > _MOST_SAMPLES:

@@ -13,6 +13,7 @@ from pathlib import Path
 from features.clips import Clip, DatasetError
 
 _THREADS = 4
+"""Enough for a disk that answers slowly; more of them wait for the interpreter's lock."""
 
 _TOGETHER = 32
 """Files a task, each of which takes about as long to hand out as to hash a small file."""

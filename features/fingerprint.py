@@ -81,8 +81,8 @@ def lowered(waveform: NDArray[np.float32], rate: int) -> Lowered:
     parts, step = taps.shape
     if step == 1:
         return Lowered(waveform, rate)
-    # A product of matrices takes a fifth of the time of a convolution; row by row it is what the
-    # next samples add to an output and to those before.
+    # A product of matrices takes a fifth of the time of a convolution; column by column it is what
+    # the next samples add to an output and to those before.
     blocks = len(waveform) // step
     products = taps @ waveform[: blocks * step].reshape(blocks, step).T
     count = max(0, blocks - parts + 1)

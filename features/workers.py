@@ -27,14 +27,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from features.allocation import give_back_freed_memory, keep_freed_memory
-from features.clips import Dataset
+from features.clips import Clip, Dataset
 from features.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from features.audio import BadClip
+    from features.arrays import FeatureArray
     from features.fingerprint import Fingerprint, Lowered
 
 _PROCESSES_PAY = 4096
@@ -50,9 +50,11 @@ _DECODED_AHEAD = 64
 """Clips of a worker's first task: others decode while one imports torch."""
 
 _MOST_HELD = 1 << 24
-"""Samples that a task may hold at once. It decodes as many clips as that before it makes their
-features: one after the other these take two thirds of the time that each takes between two clips'
-decoding, which leaves the processor's caches full of something else."""
+"""Samples after which a task decodes no further clip, but makes the features of those it has.
+
+One after the other these take two thirds of the time that each takes between two clips' decoding,
+which leaves the processor's caches full of something else.
+"""
 
 _PARENTS_SIGNALS = {signal.SIGINT, signal.SIGHUP}
 """What a terminal sends to all its processes. SIGTERM stays: it is how a broken pool is ended."""
@@ -184,8 +186,8 @@ def _prepare(spec: FeatureSpec, limits: ExitStack) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Decoded:
-    """A clip's sound.
+class _Sound:
+    """What is heard in a clip.
 
     Attributes:
         waveform: `float32 [spec.samples]`.
@@ -205,14 +207,14 @@ def _extract_rows(
 ) -> Findings:
     """Write the rows from index `first` on, one for each clip of the part.
 
-    What computes the features is used once it is ready; until then clips are decoded.
+    What computes the features is waited for when the first clips are decoded.
     """
     found = Findings({}, {})
     index = first
     # Written, not mapped into memory: a full disk is then an error and no fatal signal.
     with rows.path.open("r+b") as file:
         file.seek(rows.offset + first * rows.row_bytes)
-        for group in _groups(_decoded(part, spec)):
+        for group in _groups(part, spec):
             if ready is not None:
                 ready.result()
             _write_rows(dict(enumerate(group, index)), spec, file, found)
@@ -221,42 +223,51 @@ def _extract_rows(
 
 
 def _write_rows(
-    clips: dict[int, _Decoded | BadClip], spec: FeatureSpec, file: BinaryIO, found: Findings
+    sounds: dict[int, _Sound | str], spec: FeatureSpec, file: BinaryIO, found: Findings
 ) -> None:
     """Write the rows of clips, by their index, where the file is, and add what is found."""
     import numpy as np
 
-    from features.audio import BadClip
-    from features.extract import extract
     from features.fingerprint import fingerprint
 
     dtype = np.dtype(spec.stored_dtype).newbyteorder("<")
     blank = np.nan if dtype.kind == "f" else 0
-    for index, clip in clips.items():
-        try:
-            if isinstance(clip, BadClip):
-                raise clip
-            array = extract(clip.waveform, spec)
-        except BadClip as problem:
-            found.bad[index] = str(problem)
+    for index, sound in sounds.items():
+        array = _features(sound, spec)
+        if isinstance(array, str):
+            found.bad[index] = array
             array = np.full(spec.stored_shape, blank, dtype)
         # Windows overlap; one by one they are written from where they are.
         parts = [array] if array.flags.c_contiguous else array
         file.writelines(np.ascontiguousarray(part, dtype).data for part in parts)
-    for index, clip in clips.items():
-        if not isinstance(clip, BadClip):
-            found.fingerprints[index] = fingerprint(clip.whole)
+    for index, sound in sounds.items():
+        if not isinstance(sound, str):
+            found.fingerprints[index] = fingerprint(sound.whole)
 
 
-def _groups(clips: Iterator[_Decoded | BadClip]) -> Iterator[list[_Decoded | BadClip]]:
-    """The clips in order, as many at a time as may be held; each list is used until the next."""
+def _features(sound: _Sound | str, spec: FeatureSpec) -> FeatureArray | str:
+    """The row of a clip, or why it cannot be used."""
     from features.audio import BadClip
+    from features.extract import extract
 
-    group: list[_Decoded | BadClip] = []
+    if isinstance(sound, str):
+        return sound
+    try:
+        return extract(sound.waveform, spec)
+    except BadClip as problem:
+        return str(problem)
+
+
+def _groups(part: Dataset, spec: FeatureSpec) -> Iterator[list[_Sound | str]]:
+    """The sounds of clips in order, as many at a time as may be held.
+
+    A list is empty when the next one is asked for.
+    """
+    group: list[_Sound | str] = []
     held = 0
-    for clip in clips:
-        group.append(clip)
-        held += 0 if isinstance(clip, BadClip) else len(clip.waveform) + len(clip.whole.samples)
+    for clip in part.clips:
+        group.append(_sound(part, clip, spec))
+        held += _samples(group[-1])
         if held > _MOST_HELD:
             yield group
             group.clear()
@@ -264,21 +275,27 @@ def _groups(clips: Iterator[_Decoded | BadClip]) -> Iterator[list[_Decoded | Bad
     yield group
 
 
-def _decoded(part: Dataset, spec: FeatureSpec) -> Iterator[_Decoded | BadClip]:
-    """Each clip, or why it cannot be used."""
+def _samples(sound: _Sound | str) -> int:
+    return 0 if isinstance(sound, str) else len(sound.waveform) + len(sound.whole.samples)
+
+
+def _sound(dataset: Dataset, clip: Clip, spec: FeatureSpec) -> _Sound | str:
+    """A clip's sound, or why it cannot be used.
+
+    Not the exception that says so: it would hold on to what has been decoded.
+    """
     from features.audio import BadClip, fit_length, read_waveform, resample, scale
     from features.fingerprint import lowered
 
-    for clip in part.clips:
-        try:
-            decoded, rate = read_waveform(part, clip)
-            waveform = scale(resample(decoded, rate, spec.sample_rate), spec.normalize)
-            fitted = fit_length(waveform, spec.samples, spec.fit)
-            # A part of it would hold all of it.
-            own = fitted.copy() if len(waveform) > spec.samples else fitted
-            yield _Decoded(own, lowered(decoded, rate))
-        except BadClip as problem:
-            yield problem
+    try:
+        decoded, rate = read_waveform(dataset, clip)
+        waveform = scale(resample(decoded, rate, spec.sample_rate), spec.normalize)
+        whole = lowered(decoded, rate)
+    except BadClip as problem:
+        return str(problem)
+    fitted = fit_length(waveform, spec.samples, spec.fit)
+    # A part of it would hold all of it.
+    return _Sound(fitted.copy() if len(waveform) > spec.samples else fitted, whole)
 
 
 def _part(dataset: Dataset, start: int, stop: int) -> Dataset:

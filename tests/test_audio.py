@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from features import audio
 from features.audio import BadClip, decode, decode_all, fit_length, read_clip, resample, scale
 from features.clips import Clip, Dataset, DatasetError
 from features.datasets import load_synthetic
@@ -176,6 +177,21 @@ def test_a_file_changed_since_it_was_listed(tmp_path: Path):
         read_clip(dataset, dataset.clips[0], 16_000)
 
 
+def test_a_file_that_is_written_to_while_it_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = dataset_of(tmp_path / "a.wav", encoded(tone(16_000), 16_000, "WAV", "PCM_16"))
+    other = encoded(-tone(16_000), 16_000, "WAV", "PCM_16")
+
+    def slow(content: bytes, file: io.FileIO) -> tuple[NDArray[np.float32], int]:
+        (tmp_path / "a.wav").write_bytes(other)
+        return decode(content, file)
+
+    monkeypatch.setattr(audio, "decode", slow)
+    with pytest.raises(DatasetError, match=r"a\.wav: changed"):
+        read_clip(dataset, dataset.clips[0], 16_000)
+
+
 def test_synthetic_clips_are_rendered_and_resampled():
     dataset = load_synthetic()
     full, half = (read_clip(dataset, dataset.clips[0], rate) for rate in (16_000, 8_000))
@@ -184,7 +200,15 @@ def test_synthetic_clips_are_rendered_and_resampled():
 
 @settings(deadline=None, max_examples=200)
 @given(
-    kind=st.sampled_from([("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")]),
+    kind=st.sampled_from(
+        [
+            ("WAV", "PCM_16"),
+            ("FLAC", "PCM_16"),
+            ("OGG", "VORBIS"),
+            ("MP3", "MPEG_LAYER_III"),
+            ("AIFF", "PCM_24"),
+        ]
+    ),
     damage=st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=6),
     kept=st.floats(0, 1),
 )
@@ -221,10 +245,11 @@ def test_a_recording_may_come_from_a_pipe(tmp_path: Path):
     content = encoded(tone(16_000), 16_000, "WAV", "FLOAT")
     (tmp_path / "a.wav").write_bytes(content)
     os.mkfifo(tmp_path / "pipe")
-    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=[content])
+    pipe = tmp_path / "pipe"
+    writer = threading.Thread(target=pipe.write_bytes, args=[content], daemon=True)
     writer.start()
     piped, stored = (Recording.read(tmp_path / n, WaveformSpec()) for n in ("pipe", "a.wav"))
-    writer.join()
+    writer.join(timeout=10)
     assert np.array_equal(piped.waveform, stored.waveform)
 
 

@@ -20,7 +20,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from features import cache as cache_module
-from features import claims
+from features import claims, workers
 from features.cache import (
     FORMAT_VERSION,
     Extraction,
@@ -354,6 +354,35 @@ class TestWorkers:
         assert [b.clip for b in made.bad] == expected
         rows = [i for i in range(80) if np.isnan(made.array[i]).all()]
         assert [dataset.clips[i] for i in rows] == expected
+
+    @pytest.mark.parametrize("held", [0, 7_000, 16_000, 25_000])
+    def test_however_many_clips_are_held_at_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, held: int
+    ):
+        """One, two or three: 80 samples for the features and 10,000 of the whole clip each."""
+        for index in range(40):
+            path = tmp_path / "clips" / f"class{index // 20}" / f"{index:02d}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if index in (0, 3, 4, 5, 17, 39):
+                path.write_text(f"text {index}")
+            else:
+                soundfile.write(path, np.tile(sine(200 + 9 * index), 5), 24_000)
+        dataset = load_folder(tmp_path / "clips")
+
+        def found(name: str) -> tuple[bytes, dict[int, str], dict[int, list[int]]]:
+            row_bytes = SHORT.stored_bytes
+            (tmp_path / name).write_bytes(bytes(40 * row_bytes))
+            rows = workers.RowFile(tmp_path / name, 0, row_bytes)
+            findings = workers.extract_all(dataset, SHORT, rows, 1, lambda done, total: None)
+            marks = {i: mark.words.tolist() for i, mark in findings.fingerprints.items()}
+            return (tmp_path / name).read_bytes(), findings.bad, marks
+
+        together = found("together")
+        monkeypatch.setattr(workers, "_MOST_HELD", held)
+        assert found("apart") == together
+        assert list(together[1]) == [0, 3, 4, 5, 17, 39]
+        assert list(together[2]) == [i for i in range(40) if i not in together[1]]
+        assert len(set(map(tuple, together[2].values()))) > 1
 
     def test_rows_are_those_of_extract(self, tmp_path: Path):
         from features.audio import fit_length, read_clip

@@ -1,6 +1,6 @@
 """Clips a second of feature extraction, beside what decoding, resampling and mel alone allow.
 
-    python tests/benchmarks/extraction.py [--kinds waveform log_mel mfcc mel_image] [--rounds 3]
+    python tests/benchmarks/extraction.py [--kinds waveform log_mel mfcc mel_image] [--rounds 5]
 
 The clips are ESC-10 where ESC10_DIR says, else as many synthetic sounds, written as WAV, FLAC and
 OGG. Every line is measured once in each round, one after the other, each in new processes; printed
@@ -351,7 +351,7 @@ def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kinds", nargs="+", default=["waveform", "log_mel"])
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--line", help=argparse.SUPPRESS)
     parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
